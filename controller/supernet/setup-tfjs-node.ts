@@ -97,7 +97,17 @@ async function buildFromWheel(packageDir: string): Promise<void> {
     say('Compiling the addon ...');
     const addonDir = join(packageDir, 'lib', 'napi-v8');
     mkdirSync(addonDir, { recursive: true });
-    const flags = ['-std=c++17', '-O2', '-shared', '-fPIC', '-w', '-DNAPI_VERSION=8', `-I${join(work, 'package/include')}`, `-I${deps}/include`, '-I.'];
+    const flags = [
+      '-std=c++17',
+      '-O2',
+      '-shared',
+      '-fPIC',
+      '-w',
+      '-DNAPI_VERSION=8',
+      `-I${join(work, 'package/include')}`,
+      `-I${deps}/include`,
+      '-I.',
+    ];
     const link = [`-L${deps}/lib`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', '-Wl,-rpath,$ORIGIN/../../deps/lib'];
     const sources = ['binding/tfjs_backend.cc', 'binding/tfjs_binding.cc'];
     execFileSync('g++', [...flags, ...sources, '-o', join(addonDir, 'tfjs_binding.node'), ...link], {
