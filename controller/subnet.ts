@@ -21,7 +21,10 @@ export interface Subnet {
 
 /** Identity of a subnet in its space: 16 hex digits over space id, resolution and genes. */
 export function subnetId(space: Space, subnet: Subnet): string {
-  return createHash('sha256').update(`${spaceId(space)} ${canonicalJson(subnet)}`).digest('hex').slice(0, 16);
+  return createHash('sha256')
+    .update(`${spaceId(space)} ${canonicalJson(subnet)}`)
+    .digest('hex')
+    .slice(0, 16);
 }
 
 /** The net with one value per axis everywhere: `stages` active stages (default all), each with `depth` blocks. */
@@ -81,7 +84,9 @@ export function parseSubnet(space: Space, value: unknown, origin: string): Outco
       check(`expand of stage ${s + 1} block ${b + 1}`, block.expand, space.expands);
     });
   });
-  return mistakes.length === 0 ? ok(subnet) : failed('INVALID_INPUT', `${origin} is not a subnet of ${space.name}: ${mistakes.join('; ')}.`);
+  return mistakes.length === 0
+    ? ok(subnet)
+    : failed('INVALID_INPUT', `${origin} is not a subnet of ${space.name}: ${mistakes.join('; ')}.`);
 }
 
 function first<T>(values: readonly T[]): T {

@@ -1,0 +1,134 @@
+// What is asked of a measurement (Plan) and what a device answers (Measurement): never a bare number, always value + interval or null +
+// reason, with a verdict and the provenance that makes two numbers comparable.
+import { z } from 'zod';
+import { REASONS } from './outcome.ts';
+
+export const planSchema = z.object({
+  mode: z.literal('back-to-back'),
+  /** Stop once the half-width of the interval of the median, relative to the median, is this small. */
+  relativeHalfWidth: z.number().min(0.001).max(0.5),
+  level: z.number().min(0.5).max(0.999),
+  intraOpThreads: z.int().min(1).max(64),
+  warmUpMs: z.number().min(0).max(60_000),
+  /** Shortest timed section, so that counters of 10 ms granularity can tell a neighbour's load. */
+  minTimedMs: z.number().min(0).max(60_000),
+  /** Longest warm-up plus timed section. */
+  capMs: z.number().min(100).max(600_000),
+  /** Relative half-width asked of energy per inference; null: no energy asked. */
+  energyRelativeHalfWidth: z.number().min(0.001).max(0.5).nullable(),
+});
+export type Plan = Readonly<z.infer<typeof planSchema>>;
+
+export const DEFAULT_PLAN: Plan = {
+  mode: 'back-to-back',
+  relativeHalfWidth: 0.02,
+  level: 0.95,
+  intraOpThreads: 1,
+  warmUpMs: 500,
+  minTimedMs: 250,
+  capMs: 30_000,
+  energyRelativeHalfWidth: null,
+};
+
+/** Names how a number came about; numbers with different protocol ids are not compared. */
+export function protocolId(plan: Plan): string {
+  return `ofa-measure/1 ${plan.mode} median±${plan.relativeHalfWidth}@${plan.level} warm-up>=${plan.warmUpMs}ms timed>=${plan.minTimedMs}ms threads=${plan.intraOpThreads}`;
+}
+
+const reasonSchema = z.enum(REASONS);
+const text = z.string().max(4096);
+
+export const intervalSchema = z.object({ lo: z.number(), hi: z.number(), level: z.number(), method: text });
+export type Interval = Readonly<z.infer<typeof intervalSchema>>;
+
+export const quantitySchema = z.object({
+  value: z.number().nullable(),
+  ci: intervalSchema.nullable(),
+  unit: z.enum(['ms', 'J', 'W']),
+  kind: z.literal('measured'),
+  n: z.int().min(0),
+  nEff: z.number().min(0),
+  /** Why there is no value; null where there is one. */
+  reason: reasonSchema.nullable(),
+  message: text.nullable(),
+});
+export type Quantity = Readonly<z.infer<typeof quantitySchema>>;
+
+export const verdictSchema = z.object({
+  state: z.enum(['valid', 'suspect', 'invalid']),
+  /** What was seen; `message` says it in a sentence that names the value, the limit and the next step. `information` does not move the state. */
+  findings: z.array(z.object({ reason: reasonSchema, effect: z.enum(['information', 'suspect', 'invalid']), message: text })).max(64),
+});
+export type Verdict = Readonly<z.infer<typeof verdictSchema>>;
+
+export const energySchema = z.object({
+  /** Per inference. Gross: the window's joules / inferences; net: less the idle power of the same sensor. */
+  gross: quantitySchema,
+  net: quantitySchema,
+  sensor: text.nullable(),
+  boundary: z.enum(['core', 'package', 'rail', 'module', 'board', 'gpu-board', 'platform', 'battery', 'wall']).nullable(),
+  windowMs: z.number().nullable(),
+  inferences: z.int().nullable(),
+  idleWatts: z.object({ before: z.number(), after: z.number() }).nullable(),
+});
+export type Energy = Readonly<z.infer<typeof energySchema>>;
+
+/** State of the machine around the timed section; null where this machine does not tell. */
+export const conditionsSchema = z.object({
+  /** CPU time of others during the run, as a share of all cores. */
+  foreignCpuShare: z.number().nullable(),
+  cgroupThrottledPeriods: z.number().nullable(),
+  governor: text.nullable(),
+  clockMHz: z.object({ start: z.number(), min: z.number(), end: z.number() }).nullable(),
+  temperatureC: z.object({ start: z.number(), max: z.number(), end: z.number() }).nullable(),
+  loadAverage: z.number().nullable(),
+  freeMemoryBytes: z.number().nullable(),
+  garbageCollections: z.number().nullable(),
+});
+export type RunConditions = Readonly<z.infer<typeof conditionsSchema>>;
+
+export const provenanceSchema = z.object({
+  agentVersion: text,
+  bootId: text,
+  startedAt: text,
+  runtime: z.object({
+    name: text,
+    version: text,
+    providerAsked: text,
+    providerObtained: text,
+    intraOpThreads: z.int(),
+    interOpThreads: z.int(),
+    spinning: z.boolean().nullable(),
+    graphOptimisation: text,
+    executionMode: text,
+  }),
+  nodeVersion: text,
+  cpuModel: text,
+  onlineCores: z.int(),
+  conditions: conditionsSchema,
+});
+export type Provenance = Readonly<z.infer<typeof provenanceSchema>>;
+
+export const measurementSchema = z.object({
+  protocolId: text,
+  /** SHA-256 of the manifest, or of the ONNX file where there is no manifest. */
+  modelSha256: text,
+  inputShape: z.array(z.int()),
+  /** Median time of one inference, input and output tensors allocated beforehand. */
+  latency: quantitySchema,
+  p90Ms: z.number().nullable(),
+  p99Ms: z.number().nullable(),
+  madMs: z.number().nullable(),
+  maxMs: z.number().nullable(),
+  loadMs: z.number().nullable(),
+  firstRunMs: z.number().nullable(),
+  warmUpRuns: z.int().nullable(),
+  /** Median run of a model that does nothing, with tensors of the same sizes: what the binding itself costs here. Published, never subtracted. */
+  bindingMs: z.number().nullable(),
+  /** Every timed run in order; above 2,000 runs only the first 2,000. */
+  samplesMs: z.array(z.number()).max(2000),
+  energy: energySchema,
+  verdict: verdictSchema,
+  provenance: provenanceSchema,
+});
+export type Measurement = Readonly<z.infer<typeof measurementSchema>>;
