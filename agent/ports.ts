@@ -1,6 +1,6 @@
 // What the agent's core asks of its host. The core imports nothing from Node, so that a phone's browser can host it too.
 import type { Manifest } from '@ofa-fleet/shared/artifact.ts';
-import type { Measurement, Plan, RunConditions } from '@ofa-fleet/shared/measurement.ts';
+import type { Energy, Measurement, Plan, RunConditions } from '@ofa-fleet/shared/measurement.ts';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 
 export interface Clock {
@@ -22,8 +22,9 @@ export interface SessionOptions {
   readonly intraOpThreads: number;
 }
 
-/** A loaded model. Not reentrant: one run at a time. Tensors are allocated once, when it is made. */
+/** A loaded model. Not reentrant: one run at a time. The input tensor is allocated once, when it is made. */
 export interface Session {
+  /** Symbolic dimensions (a free batch) are taken as 1. */
   readonly inputShape: readonly number[];
   readonly outputShape: readonly number[];
   /** Copies `input` (float32, inputShape) into the session's input tensor. */
@@ -52,8 +53,41 @@ export interface Runtime {
 
 /** Reads the state of the machine around a run; never called inside a timed section. */
 export interface Conditions {
+  /** Before the warm-up: counters of CPU time and throttling are differenced from here. */
   start(): void;
+  /** Between warm-up and timed section: clocks and garbage collections count from here. */
+  timed(): void;
   end(): RunConditions;
+}
+
+/** What an energy or power sensor is; its readings are joules (a counter) or watts. */
+export interface MeterInfo {
+  /** Name for people and records, e.g. `rapl package-0`. */
+  readonly sensor: string;
+  readonly boundary: NonNullable<Energy['boundary']>;
+  readonly kind: 'counter' | 'power';
+  /** Smallest step of a reading, in joules or watts. */
+  readonly lsb: number;
+  /** Value at which a counter starts again from 0; null where unknown. */
+  readonly wrapJoules: number | null;
+  /** Relative standard uncertainty of the sensor's gain. */
+  readonly gain: number;
+}
+
+/** Readings in time order; `atMs` is on the Clock's monotonic scale. */
+export interface MeterTrace {
+  readonly atMs: Float64Array;
+  readonly values: Float64Array;
+}
+
+/** Samples one sensor at a fixed rate outside the measuring thread, also while the device idles. */
+export interface MeterRecorder {
+  readonly info: MeterInfo;
+  /** Median time between changes of the reading, as observed; null: it never changed. */
+  readonly refreshMs: number | null;
+  /** Everything recorded until now. */
+  trace(): MeterTrace;
+  stop(): Promise<void>;
 }
 
 /** Where a model lies on this device: assembled from blobs, or one ONNX file with its external data beside it. */
