@@ -44,6 +44,9 @@ export function medianRanks(n: number, level: number): { lo: number; hi: number;
   return best;
 }
 
+/** Longest lag looked at: beyond it (drift over thousands of runs) nEff is too large, but far below n/2, where batches take over. */
+const MAX_LAG = 500;
+
 /** n / (1 + 2·Σρ), summing autocorrelations while adjacent pairs stay positive (Geyer's initial positive sequence). */
 export function effectiveSampleSize(values: readonly number[]): number {
   const n = values.length;
@@ -58,7 +61,7 @@ export function effectiveSampleSize(values: readonly number[]): number {
     return sum / variance;
   };
   let sum = 0;
-  for (let lag = 1; lag + 1 < n / 2; lag += 2) {
+  for (let lag = 1; lag + 1 < n / 2 && lag < MAX_LAG; lag += 2) {
     const pair = rho(lag) + rho(lag + 1);
     if (pair <= 0) break;
     sum += pair;

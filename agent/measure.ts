@@ -1,0 +1,215 @@
+// Measures one model: load, first run against the golden output, warm-up until steady, timed runs until the interval of the median is narrow
+// enough, verdict, and joules where asked. Portable: the runtime, the clock and the state of the machine come in as ports.
+import type { Energy, Measurement, Plan, Provenance } from '@ofa-fleet/shared/measurement.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import {
+  ascending,
+  estimateMedian,
+  median,
+  medianAbsoluteDeviation,
+  quantile,
+  relativeHalfWidth,
+  type MedianEstimate,
+} from '@ofa-fleet/shared/statistics.ts';
+import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts';
+import { encodeEmptyModel } from './onnx-bytes.ts';
+import { judge } from './verdict.ts';
+
+export interface ModelUnderTest {
+  /** SHA-256 of the manifest, or of the ONNX file. */
+  readonly sha256: string;
+  readonly bytes: ModelBytes;
+  /** One real input and its right output; null: the model is fed values of no meaning and its output is not checked. */
+  readonly golden: { readonly input: Float32Array; readonly output: Float32Array; readonly tolerance: number } | null;
+}
+
+export interface MeasureHost {
+  readonly runtime: Runtime;
+  readonly clock: Clock;
+  readonly conditions: Conditions;
+  /** Passed in, since the schemas that define it cost a runner 50 ms to load. */
+  readonly protocolId: string;
+  readonly machine: Pick<Provenance, 'agentVersion' | 'bootId' | 'nodeVersion' | 'cpuModel' | 'onlineCores'>;
+  /** Joules of the loaded model's inferences, or why there are none. */
+  energy(session: Session, medianMs: number): Promise<Energy>;
+}
+
+const WARM_UP_WINDOW_MS = 250;
+const WARM_UP_WINDOW_RUNS = 5;
+const WARM_UP_WINDOWS = 10;
+const WARM_UP_RUNS = 3;
+const STEADY_WITHIN = 0.02;
+/** The stop rule needs so many effective samples, and looks first at so many runs; fewer where a run takes longer than a second. */
+const NEEDED_SAMPLES = 30;
+const NEEDED_SLOW_SAMPLES = 10;
+const SLOW_RUN_MS = 1000;
+const LOOK_FACTOR = 1.5;
+/** Runs that fit the preallocated buffer; it ends the timed section as the cap does. */
+const MAX_RUNS = 200_000;
+const MAX_KEPT_SAMPLES = 2000;
+
+/** Times runs back to back into `samples` from index `from` on, until `upTo` or until the clock passes `deadlineMs`, and at least one. Returns the end index. */
+async function timeRuns(session: Session, clock: Clock, samples: Float64Array, from: number, upTo: number, deadlineMs: number): Promise<number> {
+  let n = from;
+  for (;;) {
+    const began = clock.monotonicMs();
+    await session.run();
+    const ended = clock.monotonicMs();
+    samples[n] = ended - began;
+    n += 1;
+    if (n >= upTo || ended >= deadlineMs) return n;
+  }
+}
+
+interface WarmUp {
+  readonly steady: boolean;
+  readonly windows: number;
+  readonly runs: number;
+  readonly medianMs: number;
+}
+
+/** Windows of max(5 runs, 0.25 s) until the last median lies within 2 % of the one before; at most 10, and at most until `deadlineMs`. */
+async function warmUp(session: Session, clock: Clock, plan: Plan, deadlineMs: number, buffer: Float64Array): Promise<WarmUp> {
+  const began = clock.monotonicMs();
+  const windowMs = Math.max(WARM_UP_WINDOW_MS, plan.warmUpMs / WARM_UP_WINDOWS);
+  let runs = 0;
+  let before = NaN;
+  for (let windows = 1; ; windows++) {
+    const ends = Math.min(clock.monotonicMs() + windowMs, deadlineMs);
+    let n = await timeRuns(session, clock, buffer, 0, buffer.length, ends);
+    if (n < WARM_UP_WINDOW_RUNS) n = await timeRuns(session, clock, buffer, n, WARM_UP_WINDOW_RUNS, deadlineMs);
+    runs += n;
+    const now = median(Array.from(buffer.subarray(0, n)));
+    const steady = Math.abs(now / before - 1) <= STEADY_WITHIN && runs >= WARM_UP_RUNS && clock.monotonicMs() - began >= plan.warmUpMs;
+    if (steady || windows === WARM_UP_WINDOWS || clock.monotonicMs() >= deadlineMs) return { steady, windows, runs, medianMs: now };
+    before = now;
+  }
+}
+
+interface Timed {
+  readonly samples: readonly number[];
+  readonly estimate: MedianEstimate;
+  readonly neededSamples: number;
+  readonly capped: boolean;
+}
+
+/** Runs until the interval is narrow enough; looks at n = 30, 45, 68, … only, since each look at the data costs coverage. */
+async function timedRuns(session: Session, clock: Clock, plan: Plan, warmMs: number, deadlineMs: number, buffer: Float64Array): Promise<Timed> {
+  const neededSamples = warmMs > SLOW_RUN_MS ? NEEDED_SLOW_SAMPLES : NEEDED_SAMPLES;
+  const earliest = clock.monotonicMs() + plan.minTimedMs;
+  let n = 0;
+  for (let look = neededSamples; ; look = Math.ceil(look * LOOK_FACTOR)) {
+    n = await timeRuns(session, clock, buffer, n, Math.min(look, buffer.length), deadlineMs);
+    const now = clock.monotonicMs();
+    const capped = now >= deadlineMs || n >= buffer.length;
+    if (now < earliest && !capped) continue;
+    const samples = Array.from(buffer.subarray(0, n));
+    const estimate = estimateMedian(samples, plan.level);
+    const done = estimate.nEff >= neededSamples && relativeHalfWidth(estimate) <= plan.relativeHalfWidth && now >= earliest;
+    if (done || capped) return { samples, estimate, neededSamples, capped: !done };
+  }
+}
+
+/** First place where the output is not what the golden output says, or null. */
+function mismatch(got: Float32Array, golden: NonNullable<ModelUnderTest['golden']>): string | null {
+  if (got.length !== golden.output.length) return `the output has ${got.length} values, expected ${golden.output.length}`;
+  for (const [i, expected] of golden.output.entries()) {
+    const value = got[i] as number;
+    const limit = golden.tolerance * Math.max(1, Math.abs(expected));
+    // Written so that NaN counts as a mismatch.
+    if (!(Math.abs(value - expected) <= limit)) return `output ${i} is ${value}, expected ${expected} ± ${limit.toPrecision(3)}`;
+  }
+  return null;
+}
+
+/** Values in [0, 1) from a fixed linear congruential sequence (Numerical Recipes' constants): the same on every device. */
+export function arbitraryInput(length: number): Float32Array {
+  let state = 1;
+  return Float32Array.from({ length }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  });
+}
+
+const BINDING_WARM_UP = 300;
+const BINDING_RUNS = 501;
+
+/** Median run of a model that does nothing, with tensors of the same sizes: what a run costs here before any arithmetic. */
+async function measureBinding(runtime: Runtime, clock: Clock, session: Session, buffer: Float64Array): Promise<number | null> {
+  const graph = encodeEmptyModel(session.inputShape, session.outputShape);
+  const empty = await runtime.load({ graph, externalData: [] }, { intraOpThreads: 1 });
+  if (!empty.ok) return null;
+  await timeRuns(empty.value, clock, buffer, 0, BINDING_WARM_UP, Infinity);
+  await timeRuns(empty.value, clock, buffer, 0, BINDING_RUNS, Infinity);
+  await empty.value.release();
+  return median(Array.from(buffer.subarray(0, BINDING_RUNS)));
+}
+
+/**
+ * One measurement in this process. Failures: the model cannot be loaded (the runtime's reason), takes another input (INVALID_INPUT), or
+ * computes something else than its golden output (OUTPUT_MISMATCH). Anything doubtful about the number itself is in its verdict.
+ */
+export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHost): Promise<Outcome<Measurement>> {
+  const { runtime, clock, conditions } = host;
+  const startedAt = new Date(clock.wallMs()).toISOString();
+  const beforeLoad = clock.monotonicMs();
+  const loaded = await runtime.load(model.bytes, { intraOpThreads: plan.intraOpThreads });
+  const loadMs = clock.monotonicMs() - beforeLoad;
+  if (!loaded.ok) return loaded;
+  const session = loaded.value;
+  try {
+    const inputLength = session.inputShape.reduce((product, dim) => product * dim, 1);
+    const input = model.golden?.input ?? arbitraryInput(inputLength);
+    if (input.length !== inputLength) {
+      return failed('INVALID_INPUT', `The golden input has ${input.length} values, the model takes ${inputLength}. Export the artifact again.`);
+    }
+    session.setInput(input);
+    const beforeFirst = clock.monotonicMs();
+    await session.run();
+    const firstRunMs = clock.monotonicMs() - beforeFirst;
+    const wrong = model.golden === null ? null : mismatch(session.output(), model.golden);
+    if (wrong !== null) {
+      return failed('OUTPUT_MISMATCH', `The model does not compute what it should on this device: ${wrong}. Export it again, or update ${runtime.identity.name}.`);
+    }
+
+    const buffer = new Float64Array(MAX_RUNS).fill(0); // filled, so that no page is touched first inside the timed section
+    const began = clock.monotonicMs();
+    conditions.start();
+    // Half of the cap at most goes into the warm-up, so that an unsteady device still yields a number, with its verdict.
+    const warm = await warmUp(session, clock, plan, began + plan.capMs / 2, buffer);
+    conditions.timed();
+    const timed = await timedRuns(session, clock, plan, warm.medianMs, began + plan.capMs, buffer);
+    const seen = conditions.end();
+
+    const bindingMs = await measureBinding(runtime, clock, session, buffer);
+    const energy = await host.energy(session, timed.estimate.value);
+    const sorted = ascending(timed.samples);
+    const { identity } = runtime;
+    return ok({
+      protocolId: host.protocolId,
+      modelSha256: model.sha256,
+      inputShape: [...session.inputShape],
+      latency: { ...timed.estimate, unit: 'ms', kind: 'measured', reason: null, message: null },
+      p90Ms: quantile(sorted, 0.9),
+      p99Ms: quantile(sorted, 0.99),
+      madMs: medianAbsoluteDeviation(timed.samples),
+      maxMs: sorted.at(-1) as number,
+      loadMs,
+      firstRunMs,
+      warmUpRuns: warm.runs,
+      bindingMs,
+      // To the nanosecond, which is what the clock has.
+      samplesMs: timed.samples.slice(0, MAX_KEPT_SAMPLES).map((value) => Math.round(value * 1e6) / 1e6),
+      energy,
+      verdict: judge({ plan, ...timed, warmUp: warm, conditions: seen }),
+      provenance: {
+        ...host.machine,
+        startedAt,
+        runtime: { ...identity, intraOpThreads: plan.intraOpThreads },
+        conditions: seen,
+      },
+    });
+  } finally {
+    await session.release();
+  }
+}

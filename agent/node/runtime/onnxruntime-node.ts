@@ -1,0 +1,41 @@
+// ONNX Runtime's native build. `run()` blocks the thread that calls it, so this is loaded in runners and workers only.
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { Runtime } from '../../ports.ts';
+import { loadSession, type OrtModule } from './ort-session.ts';
+
+/** Pool threads that spin between runs buy latency with power and disturb others; off unless asked. */
+export async function onnxRuntimeNode({ spinning = false }: { readonly spinning?: boolean } = {}): Promise<Outcome<Runtime>> {
+  let ort: OrtModule & { readonly env: { readonly versions: { readonly node?: string } } };
+  try {
+    ort = await import('onnxruntime-node');
+  } catch (error) {
+    const message = (error as Error).message.split('\n')[0] ?? '';
+    return failed(
+      'RUNTIME_MISSING',
+      `onnxruntime-node cannot be loaded on ${process.platform}-${process.arch} (${message}). Reinstall it (npm ci), or take --runtime onnxruntime-web.`,
+    );
+  }
+  return ok({
+    identity: {
+      name: 'onnxruntime-node',
+      version: ort.env.versions.node ?? 'unknown',
+      providerAsked: 'cpu',
+      // The only provider named: the runtime has no other to fall back to.
+      providerObtained: 'cpu',
+      interOpThreads: 1,
+      spinning,
+      graphOptimisation: 'all',
+      executionMode: 'sequential',
+    },
+    load: (model, { intraOpThreads }) =>
+      loadSession(ort, model, {
+        executionProviders: ['cpu'],
+        intraOpNumThreads: intraOpThreads,
+        interOpNumThreads: 1,
+        graphOptimizationLevel: 'all',
+        executionMode: 'sequential',
+        // Values must be strings, nested by the dots of the key.
+        extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' } } },
+      }),
+  });
+}

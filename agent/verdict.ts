@@ -1,0 +1,155 @@
+// Judges a measurement: what was seen around the timed runs, as findings with sentences, and whether the number may be believed. Pure.
+import type { Plan, RunConditions, Verdict } from '@ofa-fleet/shared/measurement.ts';
+import { estimateMedian, medianAbsoluteDeviation, relativeHalfWidth, type MedianEstimate } from '@ofa-fleet/shared/statistics.ts';
+
+export interface Evidence {
+  readonly plan: Plan;
+  /** Every timed run in order, ms. */
+  readonly samples: readonly number[];
+  readonly estimate: MedianEstimate;
+  /** Effective samples that the plan's stop rule needs. */
+  readonly neededSamples: number;
+  readonly warmUp: { readonly steady: boolean; readonly windows: number };
+  /** The cap ended the timed section. */
+  readonly capped: boolean;
+  readonly conditions: RunConditions;
+}
+
+type Finding = Verdict['findings'][number];
+
+/** Fewest runs that have an interval of their median at 95 %. */
+const MIN_RUNS = 6;
+const FOREIGN_SUSPECT = 0.05;
+const FOREIGN_INVALID = 0.2;
+const OUTLIER_SHARE = 0.05;
+const OUTLIER_MADS = 5;
+/**
+ * Runs within this share of the median are no outliers, however small the MAD: runs of microseconds fall on a few values (cache, timer),
+ * and 5 MAD can then be less than 1 % of the median on a machine where nothing else runs.
+ */
+const OUTLIER_FLOOR = 0.1;
+const CLOCK_SUSPECT = 0.95;
+const CLOCK_INVALID = 0.75;
+
+const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+function throttled({ conditions: { cgroupThrottledPeriods: periods } }: Evidence): readonly Finding[] {
+  if (periods === null || periods <= 0) return [];
+  return [
+    {
+      reason: 'THROTTLED',
+      effect: 'invalid',
+      message: `The CPU quota of this process's cgroup stopped it in ${periods} periods (limit 0). Lift the quota (cpu.max, cpu.cfs_quota_us) and measure again.`,
+    },
+  ];
+}
+
+function clockMoved({ conditions: { clockMHz: clock } }: Evidence): readonly Finding[] {
+  if (clock === null) return [];
+  const share = Math.min(clock.min, clock.end) / clock.start;
+  if (share >= CLOCK_SUSPECT) return [];
+  return [
+    {
+      reason: 'CLOCK_MOVED',
+      effect: share < CLOCK_INVALID ? 'invalid' : 'suspect',
+      message:
+        `The CPU clock fell from ${clock.start.toFixed(0)} to ${(share * clock.start).toFixed(0)} MHz, ${percent(share)} of its start ` +
+        `(limits ${percent(CLOCK_SUSPECT)}, ${percent(CLOCK_INVALID)}). Let the device cool or set the governor to performance, then measure again.`,
+    },
+  ];
+}
+
+function foreignLoad({ conditions: { foreignCpuShare: share } }: Evidence): readonly Finding[] {
+  if (share === null || share <= FOREIGN_SUSPECT) return [];
+  return [
+    {
+      reason: 'NEIGHBOUR_LOAD',
+      effect: share > FOREIGN_INVALID ? 'invalid' : 'suspect',
+      message: `Other processes took ${percent(share)} of the CPU time of all cores (limits ${percent(FOREIGN_SUSPECT)}, ${percent(FOREIGN_INVALID)}). Stop them (top shows which) and measure again.`,
+    },
+  ];
+}
+
+function outliers({ samples, estimate }: Evidence): readonly Finding[] {
+  const limit = estimate.value + Math.max(OUTLIER_MADS * medianAbsoluteDeviation(samples), OUTLIER_FLOOR * estimate.value);
+  const share = samples.filter((value) => value > limit).length / samples.length;
+  if (share <= OUTLIER_SHARE) return [];
+  return [
+    {
+      reason: 'NEIGHBOUR_LOAD',
+      effect: 'suspect',
+      message: `${percent(share)} of the runs took longer than ${limit.toPrecision(4)} ms (median + ${OUTLIER_MADS} MAD; limit ${percent(OUTLIER_SHARE)}): something disturbs this device. Look for it with top and measure again.`,
+    },
+  ];
+}
+
+function notSteady({ warmUp }: Evidence): readonly Finding[] {
+  if (warmUp.steady) return [];
+  return [
+    {
+      reason: 'NOT_STEADY',
+      effect: 'suspect',
+      message: `After ${warmUp.windows} warm-up windows the median still moved by more than 2 % from one to the next. Wait until the device is idle and cool, or allow a longer cap.`,
+    },
+  ];
+}
+
+function tooFew({ estimate, neededSamples }: Evidence): readonly Finding[] {
+  if (estimate.n >= MIN_RUNS && estimate.nEff >= neededSamples) return [];
+  return [
+    {
+      reason: 'TOO_FEW_SAMPLES',
+      effect: estimate.n < MIN_RUNS ? 'invalid' : 'suspect',
+      message: `${estimate.n} runs are worth ${estimate.nEff.toFixed(0)} independent ones (needed ${neededSamples}; below ${MIN_RUNS} runs there is no interval). Allow a longer cap (--cap).`,
+    },
+  ];
+}
+
+function timeCap({ capped, plan, estimate }: Evidence): readonly Finding[] {
+  if (!capped) return [];
+  const reached = relativeHalfWidth(estimate);
+  return [
+    {
+      reason: 'TIME_CAP',
+      effect: 'suspect',
+      message: `The cap of ${plan.capMs / 1000} s ended the runs at a half-width of ${Number.isFinite(reached) ? percent(reached) : 'unknown size'} (asked ${percent(plan.relativeHalfWidth)}). Allow a longer cap or ask for less precision.`,
+    },
+  ];
+}
+
+/** The two halves of the timed runs differ by more than their intervals, and by more than the precision asked (else it cannot matter). */
+function drift({ samples, plan, estimate }: Evidence): readonly Finding[] {
+  const middle = Math.floor(samples.length / 2);
+  const first = estimateMedian(samples.slice(0, middle), plan.level);
+  const second = estimateMedian(samples.slice(middle), plan.level);
+  if (first.ci === null || second.ci === null) return [];
+  const apart = first.ci.hi < second.ci.lo || second.ci.hi < first.ci.lo;
+  if (!apart || Math.abs(second.value - first.value) <= plan.relativeHalfWidth * estimate.value) return [];
+  return [
+    {
+      reason: 'DRIFT',
+      effect: 'suspect',
+      message: `The second half of the runs has a median of ${second.value.toPrecision(4)} ms, the first ${first.value.toPrecision(4)} ms: beyond both intervals. The device warmed up or was disturbed; measure again.`,
+    },
+  ];
+}
+
+function uncontrolled({ conditions: { governor } }: Evidence): readonly Finding[] {
+  if (governor === 'performance' || governor === 'userspace') return [];
+  const seen = governor === null ? 'This machine does not show its CPU clocks' : `The CPU governor is ${governor}`;
+  return [
+    {
+      reason: 'UNCONTROLLED',
+      effect: 'information',
+      message: `${seen}, so the clock may move between measurements. Where you may: set scaling_governor to performance.`,
+    },
+  ];
+}
+
+/** Invalid if any finding says so, else suspect if any does. An invalid number is shown and kept, not believed. */
+export function judge(evidence: Evidence): Verdict {
+  const rules = [throttled, clockMoved, foreignLoad, outliers, drift, notSteady, tooFew, timeCap, uncontrolled];
+  const findings = evidence.samples.length === 0 ? tooFew(evidence) : rules.flatMap((rule) => rule(evidence));
+  const effects = findings.map((finding) => finding.effect);
+  return { state: effects.includes('invalid') ? 'invalid' : effects.includes('suspect') ? 'suspect' : 'valid', findings: [...findings] };
+}
