@@ -1,0 +1,248 @@
+// The loop: ask -> materialise and take the accuracy -> measure on every device class -> record -> tell, and ask again at once.
+// Asks and tells are rows before the search hears of them, so a controller that was killed replays them and nothing counts twice.
+import { createInbox } from '@ofa-fleet/shared/inbox.ts';
+import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { Fleet, JobEnd } from './fleet/fleet.ts';
+import { createSearch, type Ask, type Point, type Search } from './search/search.ts';
+import { addAsk, addTell, endCampaign, loadCampaign, measurementKey, type Campaign, type EndedReason } from './store/campaigns.ts';
+import type { Db } from './store/database.ts';
+import { settle, whyDoubtful, type Told } from './store/told.ts';
+import type { Subnet } from './subnet.ts';
+
+/** Subnets that every class should have before it, so that no device waits: one being measured, one ready. */
+const LOOKAHEAD = 2;
+/** A class whose devices are away must not make the queue of the others grow without end. */
+const MAX_IN_FLIGHT = 8;
+
+export interface Prepared {
+  readonly manifestSha256: string;
+  /** Share of validation images classified wrongly. */
+  readonly error: number;
+}
+
+export interface CampaignParts {
+  readonly db: Db;
+  readonly fleet: Fleet;
+  /** Materialises a subnet and takes its validation error; both are cached, so a repeat costs nothing. */
+  readonly prepare: (subnet: Subnet, signal: AbortSignal) => Promise<Outcome<Prepared>>;
+  readonly wallMs: () => number;
+  /** Called after each event, never by timer: a display may redraw then. */
+  readonly onProgress: (progress: CampaignProgress) => void;
+}
+
+export interface CampaignProgress {
+  readonly wanted: number;
+  readonly asked: number;
+  /** Distinct subnets measured on every class. */
+  readonly complete: number;
+  /** Told per class: usable, and given up. */
+  readonly classes: Readonly<Record<string, { readonly measured: number; readonly censored: number; readonly front: readonly Point[] }>>;
+  /** Measurements that were made again since they were suspect or invalid. */
+  readonly repeated: number;
+  /** What happened last, as a sentence; null at the start. */
+  readonly note: string | null;
+}
+
+export interface CampaignEnd {
+  /** `left`: unfinished, to be resumed. */
+  readonly reason: EndedReason | 'left';
+  readonly complete: number;
+  readonly message: string;
+}
+
+/** One subnet on one class, until it is told. */
+interface Open {
+  readonly ask: Ask;
+  readonly deviceClass: string;
+  readonly prepared: Prepared;
+  readonly tries: JobEnd[];
+}
+
+type Event =
+  | { readonly kind: 'job-end'; readonly end: JobEnd }
+  | { readonly kind: 'prepared'; readonly ask: Ask; readonly outcome: Outcome<Prepared> }
+  | { readonly kind: 'broken'; readonly error: unknown };
+
+/**
+ * Runs a campaign to its end, or on from where it was left. `end` ends it for good, as complete as it is, its reason being an EndedReason;
+ * `leave` leaves it unfinished, to be resumed.
+ * State: `open` holds exactly the measurements asked of the fleet and not told; `preparing` the one subnet that is being materialised.
+ */
+export async function runCampaign(
+  parts: CampaignParts,
+  campaignId: string,
+  signals: { readonly end: AbortSignal; readonly leave: AbortSignal },
+): Promise<Outcome<CampaignEnd>> {
+  const { db, fleet } = parts;
+  const loaded = await loadCampaign(db, campaignId);
+  if (!loaded.ok) return loaded;
+  const { settings } = loaded.value;
+  const replayed = replay(loaded.value);
+  if (!replayed.ok) return replayed;
+  const { search, waiting } = replayed.value;
+  const signal = AbortSignal.any([signals.end, signals.leave]);
+  const inbox = createInbox<Event>();
+  const open = new Map<string, Open>();
+  let preparing: Promise<void> | null = null;
+  let repeated = 0;
+
+  const complete = () => search.archive.filter(({ told }) => settings.deviceClasses.every((name) => told.get(name)?.ok === true)).length;
+  const alive = () => search.archive.filter(({ told }) => [...told.values()].every((outcome) => outcome.ok)).length;
+  const report = (note: string | null) =>
+    parts.onProgress(progressOf(search, settings.deviceClasses, settings.subnets, complete(), repeated, note));
+
+  const finish = async (reason: CampaignEnd['reason'], message: string): Promise<Outcome<CampaignEnd>> => {
+    if (reason !== 'left') {
+      await endCampaign(db, campaignId, reason);
+      for (const jobId of open.keys()) await fleet.cancel(jobId);
+    }
+    return ok({ reason, complete: complete(), message });
+  };
+
+  const nextAsk = async (): Promise<Ask | null> => {
+    const left = waiting.shift();
+    if (left !== undefined) return left;
+    const pending = settings.deviceClasses.map((name) => search.pending(name));
+    if (alive() >= settings.subnets || Math.min(...pending) >= LOOKAHEAD || Math.max(...pending) >= MAX_IN_FLIGHT) return null;
+    if (search.archive.length >= mostAsks(settings.subnets)) return null;
+    const ask = search.ask();
+    if (ask !== null) await addAsk(db, campaignId, ask);
+    return ask;
+  };
+
+  const prepare = (ask: Ask): Promise<void> =>
+    parts.prepare(ask.subnet, signal).then(
+      (outcome) => inbox.put({ kind: 'prepared', ask, outcome }),
+      (error: unknown) => inbox.put({ kind: 'broken', error }),
+    );
+
+  const tell = async (ask: Ask, deviceClass: string, told: Told): Promise<void> => {
+    const { ok: usable } = told.outcome;
+    await addTell(db, campaignId, { subnetId: ask.subnetId, deviceClass, ...told, at: parts.wallMs() });
+    search.tell({ subnetId: ask.subnetId, deviceClass, outcome: told.outcome.ok ? ok(told.outcome.value.objectives) : told.outcome });
+    report(usable ? null : `Subnet ${ask.subnetId} has no number on ${deviceClass}: ${(told.outcome as Failure).message}`);
+  };
+
+  /** Puts the next try in the queue, and takes ends that came while this controller was away. */
+  const measure = async (item: Open): Promise<void> => {
+    for (;;) {
+      const attempt = item.tries.length + 1;
+      const key = measurementKey({ campaignId, purpose: 'search', subnetId: item.ask.subnetId, deviceClass: item.deviceClass, attempt });
+      const job = { key, deviceClass: item.deviceClass, manifestSha256: item.prepared.manifestSha256, plan: settings.plan };
+      const jobId = await fleet.enqueue(job);
+      open.set(jobId, item);
+      const end = await fleet.jobEnd(jobId);
+      if (end === null || !open.delete(jobId)) return;
+      if (await take(item, end)) return;
+    }
+  };
+
+  /** True where the measurement is settled and told; false where it has to be made again. */
+  const take = async (item: Open, end: JobEnd): Promise<boolean> => {
+    item.tries.push(end);
+    const settled = settle(item.tries, item.prepared.error);
+    if (settled !== null) {
+      await tell(item.ask, item.deviceClass, settled);
+      return true;
+    }
+    repeated++;
+    report(`Measured again on ${item.deviceClass}: ${whyDoubtful(end)}`);
+    return false;
+  };
+
+  const stopListening = fleet.onJobEnd((end) => inbox.put({ kind: 'job-end', end }));
+  try {
+    report(null);
+    for (;;) {
+      if (complete() >= settings.subnets) return await finish('complete', `All ${settings.subnets} subnets are measured on every device.`);
+      if (preparing === null && !signal.aborted) {
+        const ask = await nextAsk();
+        if (ask !== null) preparing = prepare(ask);
+        else if (open.size === 0) return await finish('exhausted', exhaustedMessage(search, settings.subnets, complete()));
+      }
+      const event = await inbox.next(signal);
+      if (event === null) {
+        const reason = signals.end.aborted ? (signals.end.reason as EndedReason) : 'left';
+        return await finish(reason, `${INTERRUPTIONS[reason] ?? reason} ${complete()} of ${settings.subnets} subnets.`);
+      }
+      if (event.kind === 'broken') throw event.error;
+      if (event.kind === 'job-end') {
+        const item = open.get(event.end.jobId);
+        if (item === undefined) continue;
+        open.delete(event.end.jobId);
+        if (!(await take(item, event.end))) await measure(item);
+        continue;
+      }
+      preparing = null;
+      const { ask, outcome } = event;
+      if (!outcome.ok && outcome.reason === 'LOW_DISK') return await finish('failed', outcome.message);
+      const missing = settings.deviceClasses.filter((name) => search.archive[ask.n]?.told.has(name) !== true);
+      for (const deviceClass of missing) {
+        if (outcome.ok) await measure({ ask, deviceClass, prepared: outcome.value, tries: [] });
+        else await tell(ask, deviceClass, { jobId: null, outcome });
+      }
+    }
+  } finally {
+    stopListening();
+    await preparing;
+  }
+}
+
+const INTERRUPTIONS: Readonly<Partial<Record<CampaignEnd['reason'], string>>> = {
+  cap: 'The time cap came after',
+  stopped: 'Stopped on request after',
+  left: 'Left unfinished, to be resumed, after',
+};
+
+/** Room for subnets that some device cannot measure; a bound, so that a fleet where nothing works does not ask for ever. */
+function mostAsks(subnets: number): number {
+  return subnets + Math.max(10, Math.ceil(subnets / 4));
+}
+
+function exhaustedMessage(search: Search, wanted: number, complete: number): string {
+  return search.archive.length >= mostAsks(wanted)
+    ? `Only ${complete} of ${wanted} subnets could be measured on every device after ${search.archive.length} asks: look at the reasons with \`ofa-fleet report\`.`
+    : `The search space has no further subnet to offer after ${search.archive.length}; ${complete} are measured on every device.`;
+}
+
+/**
+ * The search as it was when the controller went away: asks and tells in their recorded interleaving. `waiting` are the asks that some class
+ * has not told. A search that now asks otherwise (another version, other settings) is refused, since its numbers would not be comparable.
+ */
+export function replay(campaign: Campaign): Outcome<{ readonly search: Search; readonly waiting: Ask[] }> {
+  const { settings, asks, tells } = campaign;
+  const { space, seed, algorithm, deviceClasses } = settings;
+  const search = createSearch({ space, seed, algorithm, deviceClasses, objectives: ['error', 'latencyMs'] });
+  const tellUpTo = (count: number) => {
+    for (const { subnetId, deviceClass, outcome } of tells.slice(search.toldCount, count)) {
+      search.tell({ subnetId, deviceClass, outcome: outcome.ok ? ok(outcome.value.objectives) : outcome });
+    }
+  };
+  for (const recorded of asks) {
+    tellUpTo(recorded.toldBefore);
+    const again = search.ask();
+    if (again?.subnetId !== recorded.subnetId) {
+      const message = `Campaign ${campaign.id} cannot go on: ask ${recorded.n} was ${recorded.subnetId} and is now ${again?.subnetId ?? 'none'}, so it was begun by another version. Start a new campaign; this one stays readable by \`ofa-fleet report\`.`;
+      return failed('INCOMPATIBLE', message);
+    }
+  }
+  tellUpTo(tells.length);
+  const waiting = search.archive.filter(({ told }) => told.size < deviceClasses.length);
+  return ok({ search, waiting });
+}
+
+function progressOf(
+  search: Search,
+  deviceClasses: readonly string[],
+  wanted: number,
+  complete: number,
+  repeated: number,
+  note: string | null,
+): CampaignProgress {
+  const classes = deviceClasses.map((name) => {
+    const told = search.archive.flatMap((entry) => entry.told.get(name) ?? []);
+    const measured = told.filter((outcome) => outcome.ok).length;
+    return [name, { measured, censored: told.length - measured, front: search.front(name) }] as const;
+  });
+  return { wanted, asked: search.archive.length, complete, repeated, note, classes: Object.fromEntries(classes) };
+}
