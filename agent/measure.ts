@@ -1,6 +1,6 @@
 // Measures one model: load, first run against the golden output, warm-up until steady, timed runs until the interval of the median is narrow
 // enough, verdict, and joules where asked. Portable: the runtime, the clock and the state of the machine come in as ports.
-import type { Energy, Measurement, Plan, Provenance } from '@ofa-fleet/shared/measurement.ts';
+import type { Measurement, Plan, Provenance } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import {
   ascending,
@@ -12,6 +12,7 @@ import {
   type MedianEstimate,
 } from '@ofa-fleet/shared/statistics.ts';
 import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts';
+import type { EnergyResult } from './energy.ts';
 import { encodeEmptyModel } from './onnx-bytes.ts';
 import { judge } from './verdict.ts';
 
@@ -31,7 +32,7 @@ export interface MeasureHost {
   readonly protocolId: string;
   readonly machine: Pick<Provenance, 'agentVersion' | 'bootId' | 'nodeVersion' | 'cpuModel' | 'onlineCores'>;
   /** Joules of the loaded model's inferences, or why there are none. */
-  energy(session: Session, medianMs: number): Promise<Energy>;
+  energy(session: Session): Promise<EnergyResult>;
 }
 
 const WARM_UP_WINDOW_MS = 250;
@@ -182,7 +183,8 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
     const seen = conditions.end();
 
     const bindingMs = await measureBinding(runtime, clock, session, buffer);
-    const energy = await host.energy(session, timed.estimate.value);
+    const { energy, findings } = await host.energy(session);
+    const verdict = judge({ plan, ...timed, warmUp: warm, conditions: seen });
     const sorted = ascending(timed.samples);
     const { identity } = runtime;
     return ok({
@@ -201,7 +203,7 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
       // To the nanosecond, which is what the clock has.
       samplesMs: timed.samples.slice(0, MAX_KEPT_SAMPLES).map((value) => Math.round(value * 1e6) / 1e6),
       energy,
-      verdict: judge({ plan, ...timed, warmUp: warm, conditions: seen }),
+      verdict: { ...verdict, findings: [...verdict.findings, ...findings] },
       provenance: {
         ...host.machine,
         startedAt,

@@ -3,13 +3,8 @@ import type { Manifest } from '@ofa-fleet/shared/artifact.ts';
 import type { Energy, Measurement, Plan, RunConditions } from '@ofa-fleet/shared/measurement.ts';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 
-export interface Clock {
-  /** Monotonic, in ms with sub-microsecond resolution where the host has it. */
-  monotonicMs(): number;
-  wallMs(): number;
-  /** Resolves after `ms` or when the signal aborts, never rejects. */
-  sleep(ms: number, signal?: AbortSignal): Promise<void>;
-}
+/** Time, as everything here takes it. */
+export type { Clock } from '@ofa-fleet/shared/clock.ts';
 
 /** A model in memory, ready to be loaded by a Runtime. */
 export interface ModelBytes {

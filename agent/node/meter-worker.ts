@@ -1,0 +1,58 @@
+// The sampling thread: watches a sensor for a moment to learn its refresh, then reads it at a fixed rate into shared memory until told to stop.
+import { parentPort, workerData } from 'node:worker_threads';
+import { median } from '@ofa-fleet/shared/statistics.ts';
+import { readNumber } from './host-files.ts';
+import { STOP, WRITTEN, type RecorderTask } from './meters/recorder.ts';
+
+const { meter, memory } = workerData as RecorderTask;
+
+const WATCH_EVERY_MS = 1;
+/** Watched at least so long; a slow sensor longer, until it has changed a few times. */
+const WATCH_MS = 1000;
+const WATCH_LONGEST_MS = 5000;
+const WATCH_CHANGES = 3;
+/** No faster, since each reading costs CPU time that the sensor counts; half the refresh otherwise. */
+const FASTEST_MS = 5;
+
+const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
+
+/** Waits without an event loop; ends early when told to stop. */
+function wait(ms: number): void {
+  Atomics.wait(memory.header, STOP, 0, ms);
+}
+
+function read(): number | null {
+  const raw = readNumber(meter.path);
+  return raw === null ? null : raw * meter.scale;
+}
+
+/** Median time between changes, since the shortest is jitter; null where nothing changed. */
+function observeRefresh(): number | null {
+  const began = nowMs();
+  const changedAt: number[] = [];
+  let last = read();
+  while (nowMs() - began < WATCH_MS || (changedAt.length < WATCH_CHANGES && nowMs() - began < WATCH_LONGEST_MS)) {
+    wait(WATCH_EVERY_MS);
+    const value = read();
+    if (value !== null && value !== last) changedAt.push(nowMs());
+    last = value ?? last;
+  }
+  const gaps = changedAt.slice(1).map((at, i) => at - (changedAt[i] as number));
+  return gaps.length === 0 ? null : median(gaps);
+}
+
+const refreshMs = observeRefresh();
+parentPort?.postMessage(refreshMs);
+const everyMs = Math.max(FASTEST_MS, (refreshMs ?? 0) / 2);
+let next = nowMs();
+for (let n = 0; n < memory.atMs.length && Atomics.load(memory.header, STOP) === 0; ) {
+  const value = read();
+  if (value !== null) {
+    memory.atMs[n] = nowMs();
+    memory.values[n] = value;
+    n += 1;
+    Atomics.store(memory.header, WRITTEN, n);
+  }
+  next = Math.max(next + everyMs, nowMs() - everyMs);
+  wait(Math.max(0, next - nowMs()));
+}

@@ -1,0 +1,66 @@
+// Samples a sensor in a thread of its own at a fixed rate, idle windows included, so that its cost cancels in the net figure and the
+// measuring thread never waits for it.
+import { Worker } from 'node:worker_threads';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { MeterRecorder } from '../../ports.ts';
+import { entryUrl } from '../entries.ts';
+import { discoverMeters, explainNoMeter } from './discover.ts';
+import type { Meter } from './meter.ts';
+
+/** Memory that both threads see. `header`: readings written, stop asked, ended. */
+export interface RecorderMemory {
+  readonly header: Int32Array;
+  readonly atMs: Float64Array;
+  readonly values: Float64Array;
+}
+
+export interface RecorderTask {
+  readonly meter: Meter;
+  readonly memory: RecorderMemory;
+}
+
+export const WRITTEN = 0;
+export const STOP = 1;
+
+/** Seven minutes at the fastest rate (5 ms), after the first look. */
+const CAPACITY = 90_000;
+
+/** Starts to sample `meter`; resolves once its refresh has been observed (1 to 5 s). */
+export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
+  const shared = (bytes: number) => new SharedArrayBuffer(bytes);
+  const memory: RecorderMemory = {
+    header: new Int32Array(shared(8)),
+    atMs: new Float64Array(shared(8 * CAPACITY)),
+    values: new Float64Array(shared(8 * CAPACITY)),
+  };
+  const task: RecorderTask = { meter, memory };
+  const worker = new Worker(entryUrl('meter-worker'), { workerData: task });
+  // Threads have clocks of different origin; the worker stamps on the process-wide one.
+  const offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
+  const refreshMs = await new Promise<number | null>((resolve, reject) => {
+    worker.once('message', resolve);
+    worker.once('error', reject);
+  });
+  worker.unref();
+  return {
+    info: meter.info,
+    refreshMs,
+    trace: () => {
+      const n = Atomics.load(memory.header, WRITTEN);
+      return { atMs: memory.atMs.slice(0, n).map((at) => at - offsetMs), values: memory.values.slice(0, n) };
+    },
+    stop: async () => {
+      Atomics.store(memory.header, STOP, 1);
+      Atomics.notify(memory.header, STOP);
+      await worker.terminate();
+    },
+  };
+}
+
+/** Records the most direct sensor of this machine, or says why there is none. */
+export async function startRecorder(sysfsRoot: string): Promise<Outcome<MeterRecorder>> {
+  const discovery = discoverMeters(sysfsRoot);
+  const meter = discovery.meters[0];
+  if (meter === undefined) return failed('SENSOR_MISSING', explainNoMeter(sysfsRoot, discovery));
+  return ok(await recordMeter(meter));
+}
