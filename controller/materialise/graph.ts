@@ -1,6 +1,6 @@
 // Builds an ONNX model file node by node. Tensors with values live outside, by location, offset and length (ONNX external data), so that
 // the file itself describes an architecture and nothing else. Format: https://github.com/onnx/onnx/blob/main/docs/IR.md
-import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
@@ -84,6 +84,17 @@ export function createGraph(name: string): GraphBuilder {
       return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: IR_VERSION, producerName: 'ofa-fleet', opsetImport, graph }));
     },
   };
+}
+
+/** The same model for any number of images a run: the first dimension of its input and its outputs becomes a name. Shares all weight files. */
+export function withDynamicBatch(bytes: Uint8Array): Uint8Array {
+  const model = fromBinary(ModelProtoSchema, bytes);
+  for (const value of [...(model.graph?.input ?? []), ...(model.graph?.output ?? [])]) {
+    const type = value.type?.value;
+    const first = type?.case === 'tensorType' ? type.value.shape?.dim[0] : undefined;
+    if (first !== undefined) first.value = { case: 'dimParam', value: 'batch' };
+  }
+  return toBinary(ModelProtoSchema, model);
 }
 
 function valueInfo(name: string, shape: GraphShape): MessageInitShape<typeof ValueInfoProtoSchema> {

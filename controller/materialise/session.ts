@@ -1,5 +1,5 @@
 // A model loaded in ONNX Runtime, on this machine's CPU: what calibrates, checks and scores subnets. `run` blocks the thread that calls it.
-import type { InferenceSession } from 'onnxruntime-node';
+import type * as Runtime from 'onnxruntime-node';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { INPUT } from './emit.ts';
 
@@ -20,7 +20,7 @@ export async function openSession(model: LoadableModel, threads: number): Promis
   const runtime = await loadRuntime();
   if (!runtime.ok) return runtime;
   const { InferenceSession: Session, Tensor } = runtime.value;
-  let session: InferenceSession;
+  let session: Runtime.InferenceSession;
   try {
     session = await Session.create(model.graph, {
       externalData: model.weights.map((data, i) => ({ path: `t/${i}`, data })),
@@ -41,7 +41,7 @@ export async function openSession(model: LoadableModel, threads: number): Promis
   });
 }
 
-async function loadRuntime(): Promise<Outcome<typeof import('onnxruntime-node')>> {
+async function loadRuntime(): Promise<Outcome<typeof Runtime>> {
   try {
     return ok(await import('onnxruntime-node'));
   } catch (error) {

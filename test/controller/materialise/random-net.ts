@@ -1,5 +1,6 @@
 // Nets with random weights, built from the space's own description and not from the supernet's code, so that each checks the other.
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
+import type { InputImages } from '../../../controller/materialise/images.ts';
 import type { Space } from '../../../controller/space.ts';
 import type { Subnet } from '../../../controller/subnet.ts';
 import type {
@@ -106,4 +107,11 @@ export function randomNet(space: Space, subnet: Subnet, seed: number): Extracted
       classifier: linear('exit.classifier', space.classes, mixed, true),
     },
   };
+}
+
+/** Uniform noise as input images of `net`. */
+export function randomImages(net: ExtractedNet, count: number, seed: number): InputImages {
+  const shape = [net.space.inputChannels, net.subnet.resolution, net.subnet.resolution];
+  const length = shape.reduce((product, size) => product * size, count);
+  return { shape, count, data: Float32Array.from({ length }, uniformNumbers(seed)) };
 }

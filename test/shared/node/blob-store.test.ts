@@ -5,9 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { BLOCK_BYTES, type BlobRef } from '../../../shared/artifact.ts';
-import type { Outcome } from '../../../shared/outcome.ts';
 import { openBlobStore, refOf, type BlobStore } from '../../../shared/node/blob-store.ts';
 import { blockDigests, sha256Hex } from '../../../shared/node/hash.ts';
+import { value } from '../../helpers/outcome.ts';
 
 let dir: string;
 let store: BlobStore;
@@ -22,11 +22,6 @@ afterEach(() => rmSync(dir, { recursive: true, force: true }));
 function someBytes(length: number, seed = 1): Uint8Array {
   let state = seed;
   return Uint8Array.from({ length }, () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) >>> 24);
-}
-
-function value<T>(outcome: Outcome<T>): T {
-  if (!outcome.ok) throw new Error(`${outcome.reason}: ${outcome.message}`);
-  return outcome.value;
 }
 
 const filesUnder = () =>
