@@ -1,18 +1,19 @@
 // The loop: ask -> materialise and take the accuracy -> measure on every device class -> record -> tell, and ask again at once.
 // Asks and tells are rows before the search hears of them, so a controller that was killed replays them and nothing counts twice.
 import { createInbox } from '@ofa-fleet/shared/inbox.ts';
-import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Fleet, JobEnd } from './fleet/fleet.ts';
-import { createSearch, type Ask, type Point, type Search } from './search/search.ts';
+import { replay } from './search/replay.ts';
+import { createSearch, type Ask, type Objectives, type Point, type Search } from './search/search.ts';
 import { addAsk, addTell, endCampaign, loadCampaign, measurementKey, type Campaign, type EndedReason } from './store/campaigns.ts';
 import type { Db } from './store/database.ts';
-import { settle, whyDoubtful, type Told } from './store/told.ts';
+import { settle, whyDoubtful, type Told, type ToldOutcome } from './store/told.ts';
 import type { Subnet } from './subnet.ts';
 
-/** Subnets that every class should have before it, so that no device waits: one being measured, one ready. */
-const LOOKAHEAD = 2;
-/** A class whose devices are away must not make the queue of the others grow without end. */
-const MAX_IN_FLIGHT = 8;
+/** Subnets asked and not told, per class: one more than its devices, so that none waits for the next to be materialised. */
+const LOOKAHEAD = 1;
+/** A class whose devices are away must not make its queue grow without end while another class works. */
+const MAX_PENDING = 8;
 
 export interface Prepared {
   readonly manifestSha256: string;
@@ -77,9 +78,9 @@ export async function runCampaign(
   const loaded = await loadCampaign(db, campaignId);
   if (!loaded.ok) return loaded;
   const { settings } = loaded.value;
-  const replayed = replay(loaded.value);
-  if (!replayed.ok) return replayed;
-  const { search, waiting } = replayed.value;
+  const resumed = resume(loaded.value);
+  if (!resumed.ok) return resumed;
+  const { search, waiting } = resumed.value;
   const signal = AbortSignal.any([signals.end, signals.leave]);
   const inbox = createInbox<Event>();
   const open = new Map<string, Open>();
@@ -102,9 +103,14 @@ export async function runCampaign(
   const nextAsk = async (): Promise<Ask | null> => {
     const left = waiting.shift();
     if (left !== undefined) return left;
-    const pending = settings.deviceClasses.map((name) => search.pending(name));
-    if (alive() >= settings.subnets || Math.min(...pending) >= LOOKAHEAD || Math.max(...pending) >= MAX_IN_FLIGHT) return null;
-    if (search.archive.length >= mostAsks(settings.subnets)) return null;
+    if (alive() >= settings.subnets || search.archive.length >= mostAsks(settings.subnets)) return null;
+    const devices = await fleet.devices();
+    const queues = settings.deviceClasses.map((name) => {
+      const online = devices.filter((device) => device.deviceClass === name && device.presence === 'online').length;
+      return { pending: search.pending(name), devices: Math.max(1, online) };
+    });
+    if (queues.every((queue) => queue.pending >= queue.devices + LOOKAHEAD)) return null;
+    if (queues.some((queue) => queue.pending >= queue.devices * MAX_PENDING)) return null;
     const ask = search.ask();
     if (ask !== null) await addAsk(db, campaignId, ask);
     return ask;
@@ -117,10 +123,9 @@ export async function runCampaign(
     );
 
   const tell = async (ask: Ask, deviceClass: string, told: Told): Promise<void> => {
-    const { ok: usable } = told.outcome;
     await addTell(db, campaignId, { subnetId: ask.subnetId, deviceClass, ...told, at: parts.wallMs() });
-    search.tell({ subnetId: ask.subnetId, deviceClass, outcome: told.outcome.ok ? ok(told.outcome.value.objectives) : told.outcome });
-    report(usable ? null : `Subnet ${ask.subnetId} has no number on ${deviceClass}: ${(told.outcome as Failure).message}`);
+    search.tell({ subnetId: ask.subnetId, deviceClass, outcome: objectivesOf(told.outcome) });
+    report(told.outcome.ok ? null : `Subnet ${ask.subnetId} has no number on ${deviceClass}: ${told.outcome.message}`);
   };
 
   /** Puts the next try in the queue, and takes ends that came while this controller was away. */
@@ -205,30 +210,18 @@ function exhaustedMessage(search: Search, wanted: number, complete: number): str
     : `The search space has no further subnet to offer after ${search.archive.length}; ${complete} are measured on every device.`;
 }
 
-/**
- * The search as it was when the controller went away: asks and tells in their recorded interleaving. `waiting` are the asks that some class
- * has not told. A search that now asks otherwise (another version, other settings) is refused, since its numbers would not be comparable.
- */
-export function replay(campaign: Campaign): Outcome<{ readonly search: Search; readonly waiting: Ask[] }> {
-  const { settings, asks, tells } = campaign;
-  const { space, seed, algorithm, deviceClasses } = settings;
+/** The search as it was when the controller went away, and the asks that some class has not told. */
+function resume(campaign: Campaign): Outcome<{ readonly search: Search; readonly waiting: Ask[] }> {
+  const { space, seed, algorithm, deviceClasses } = campaign.settings;
   const search = createSearch({ space, seed, algorithm, deviceClasses, objectives: ['error', 'latencyMs'] });
-  const tellUpTo = (count: number) => {
-    for (const { subnetId, deviceClass, outcome } of tells.slice(search.toldCount, count)) {
-      search.tell({ subnetId, deviceClass, outcome: outcome.ok ? ok(outcome.value.objectives) : outcome });
-    }
-  };
-  for (const recorded of asks) {
-    tellUpTo(recorded.toldBefore);
-    const again = search.ask();
-    if (again?.subnetId !== recorded.subnetId) {
-      const message = `Campaign ${campaign.id} cannot go on: ask ${recorded.n} was ${recorded.subnetId} and is now ${again?.subnetId ?? 'none'}, so it was begun by another version. Start a new campaign; this one stays readable by \`ofa-fleet report\`.`;
-      return failed('INCOMPATIBLE', message);
-    }
-  }
-  tellUpTo(tells.length);
-  const waiting = search.archive.filter(({ told }) => told.size < deviceClasses.length);
-  return ok({ search, waiting });
+  const tells = campaign.tells.map(({ subnetId, deviceClass, outcome }) => ({ subnetId, deviceClass, outcome: objectivesOf(outcome) }));
+  const replayed = replay(search, campaign.asks, tells);
+  if (!replayed.ok) return failed(replayed.reason, `Campaign ${campaign.id} cannot go on. ${replayed.message}`);
+  return ok({ search, waiting: search.archive.filter(({ told }) => told.size < deviceClasses.length) });
+}
+
+function objectivesOf(outcome: ToldOutcome): Outcome<Objectives> {
+  return outcome.ok ? ok(outcome.value.objectives) : outcome;
 }
 
 function progressOf(

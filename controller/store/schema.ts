@@ -220,6 +220,30 @@ export interface ArtifactTable {
   at: Millis;
 }
 
+/** Subnets outside the search that a comparison needs, one random one for each class; their measurements are jobs like any other. */
+export interface BaselineTable {
+  campaign_id: string;
+  device_class: string;
+  subnet_id: string;
+  subnet_json: string;
+}
+
+/** One check of a deployed model: the same images by one way to it, append-only. */
+export interface ServedCheckTable {
+  id: Generated<number>;
+  campaign_id: string;
+  device_id: string;
+  device_class: string;
+  subnet_id: string;
+  carrier: string;
+  images: number;
+  agreeing: number;
+  /** The device's own time of each run, and the time until the answer was here, in ms and in order. */
+  run_ms_json: string;
+  round_trip_ms_json: string;
+  at: Millis;
+}
+
 export interface Schema {
   device: DeviceTable;
   claim: ClaimTable;
@@ -239,6 +263,8 @@ export interface Schema {
   tell: TellTable;
   accuracy: AccuracyTable;
   artifact: ArtifactTable;
+  baseline: BaselineTable;
+  served_check: ServedCheckTable;
 }
 
 const FIRST = `
@@ -327,14 +353,28 @@ CREATE TABLE artifact (
 ) STRICT;
 `;
 
+const COMPARISON = `
+CREATE TABLE baseline (
+  campaign_id TEXT NOT NULL REFERENCES campaign (id), device_class TEXT NOT NULL, subnet_id TEXT NOT NULL, subnet_json TEXT NOT NULL,
+  PRIMARY KEY (campaign_id, device_class)
+) STRICT;
+CREATE TABLE served_check (
+  id INTEGER PRIMARY KEY, campaign_id TEXT NOT NULL REFERENCES campaign (id), device_id TEXT NOT NULL REFERENCES device (device_id),
+  device_class TEXT NOT NULL, subnet_id TEXT NOT NULL, carrier TEXT NOT NULL, images INTEGER NOT NULL, agreeing INTEGER NOT NULL,
+  run_ms_json TEXT NOT NULL, round_trip_ms_json TEXT NOT NULL, at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX served_check_campaign ON served_check (campaign_id, id);
+`;
+
 /** In order of name; a released migration is never edited, the next change is a new one. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
-  '001-first': {
-    up: async (db: Kysely<unknown>) => {
-      for (const statement of statementsOf(FIRST)) await sql.raw(statement).execute(db);
-    },
-  },
+  '001-first': { up: (db) => runScript(db, FIRST) },
+  '002-comparison': { up: (db) => runScript(db, COMPARISON) },
 };
+
+async function runScript(db: Kysely<unknown>, script: string): Promise<void> {
+  for (const statement of statementsOf(script)) await sql.raw(statement).execute(db);
+}
 
 /** Splits at `;` + newline: a trigger's inner `;` is followed by ` END`. */
 function statementsOf(script: string): readonly string[] {
