@@ -39,18 +39,34 @@ async function round(session: Session, recorder: MeterRecorder, refreshMs: numbe
   const after = await idle();
   // One more refresh, so that the last window has a reading behind its edge.
   await clock.sleep(2 * refreshMs + SETTLE_MS / 10);
-  return energyPerInference({ info: recorder.info, trace: recorder.trace(), refreshMs, before, load: { startMs, endMs }, after, inferences });
+  return energyPerInference({
+    info: recorder.info,
+    trace: recorder.trace(),
+    refreshMs,
+    before,
+    load: { startMs, endMs },
+    after,
+    inferences,
+  });
 }
 
 /**
  * Joules per inference of a loaded model, about 13 s with a sensor that refreshes within 20 ms. Where the net figure is less precise than
  * asked (without the sensor's gain, which no window can lower), one longer round is run; what it reaches is the answer. Stops the recorder.
  */
-export async function measureEnergy(session: Session, recorder: MeterRecorder, { relativeHalfWidth, clock }: EnergyAsk): Promise<EnergyResult> {
+export async function measureEnergy(
+  session: Session,
+  recorder: MeterRecorder,
+  { relativeHalfWidth, clock }: EnergyAsk,
+): Promise<EnergyResult> {
   const { info, refreshMs } = recorder;
   try {
     if (refreshMs === null) {
-      return noEnergy('SENSOR_STALE', `${info.sensor} did not change while it was watched: it is stuck. Check it with \`ofa-agent meters\`.`, info);
+      return noEnergy(
+        'SENSOR_STALE',
+        `${info.sensor} did not change while it was watched: it is stuck. Check it with \`ofa-agent meters\`.`,
+        info,
+      );
     }
     const neededMs = 2 * Math.max(IDLE_MS, IDLE_REFRESHES * refreshMs) + Math.max(LOAD_MS, LOAD_REFRESHES * refreshMs);
     if (neededMs > LONGEST_ROUND_MS) {

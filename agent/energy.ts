@@ -43,7 +43,10 @@ export function unwrapCounter({ atMs, values }: MeterTrace, wrapJoules: number |
       const step = value - before + (wrapJoules ?? NaN);
       if (!(step >= 0 && step <= MAX_WATTS * seconds)) {
         const range = wrapJoules === null ? 'its range is unknown' : `its range is ${wrapJoules} J`;
-        return failed('COUNTER_RESET', `The energy counter fell from ${before} to ${value} J and ${range}: no wrap explains it. Measure again.`);
+        return failed(
+          'COUNTER_RESET',
+          `The energy counter fell from ${before} to ${value} J and ${range}: no wrap explains it. Measure again.`,
+        );
       }
       added += wrapJoules as number;
     }
@@ -172,7 +175,15 @@ function nothing(reason: Reason, message: string): Quantity {
 export function noEnergy(reason: Reason, message: string, info: MeterInfo | null = null): EnergyResult {
   const quantity = nothing(reason, message);
   return {
-    energy: { gross: quantity, net: quantity, sensor: info?.sensor ?? null, boundary: info?.boundary ?? null, windowMs: null, inferences: null, idleWatts: null },
+    energy: {
+      gross: quantity,
+      net: quantity,
+      sensor: info?.sensor ?? null,
+      boundary: info?.boundary ?? null,
+      windowMs: null,
+      inferences: null,
+      idleWatts: null,
+    },
     findings: [],
     relativeHalfWidth: Infinity,
   };
@@ -199,10 +210,15 @@ function perInference(joules: number, u: number, { inferences }: EnergyReadings,
  */
 export function energyPerInference(readings: EnergyReadings): EnergyResult {
   const { info, trace, refreshMs } = readings;
-  const refused = (failure: Outcome<never>) => (failure.ok ? noEnergy('CRASHED', '', info) : noEnergy(failure.reason, failure.message, info));
+  const refused = (failure: Outcome<never>) =>
+    failure.ok ? noEnergy('CRASHED', '', info) : noEnergy(failure.reason, failure.message, info);
   const inAll = { startMs: readings.before.startMs, endMs: readings.after.endMs };
   if (within(changes(trace.atMs, trace.values).times, inAll) === 0) {
-    return noEnergy('SENSOR_STALE', `${info.sensor} did not change at all, idle or under load: it is stuck. Check it with \`ofa-agent meters\`.`, info);
+    return noEnergy(
+      'SENSOR_STALE',
+      `${info.sensor} did not change at all, idle or under load: it is stuck. Check it with \`ofa-agent meters\`.`,
+      info,
+    );
   }
   const load = windowEnergy(trace, info, readings.load, refreshMs);
   if (!load.ok) return refused(load);
@@ -218,7 +234,9 @@ export function energyPerInference(readings: EnergyReadings): EnergyResult {
   const uBefore = before.value.u / before.value.seconds;
   const uAfter = after.value.u / after.value.seconds;
   const net = joules - ((idle.before + idle.after) / 2) * seconds;
-  const uNet = Math.sqrt(u ** 2 + (seconds ** 2 * (uBefore ** 2 + uAfter ** 2)) / 4 + (seconds ** 2 * (idle.before - idle.after) ** 2) / 12);
+  const uNet = Math.sqrt(
+    u ** 2 + (seconds ** 2 * (uBefore ** 2 + uAfter ** 2)) / 4 + (seconds ** 2 * (idle.before - idle.after) ** 2) / 12,
+  );
   const uNetAll = Math.hypot(uNet, info.gain * net);
 
   const moved = Math.abs(idle.before - idle.after);

@@ -13,6 +13,7 @@ import {
 } from '@ofa-fleet/shared/statistics.ts';
 import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts';
 import type { EnergyResult } from './energy.ts';
+import { goldenMismatch, type Golden } from './golden.ts';
 import { encodeEmptyModel } from './onnx-bytes.ts';
 import { judge } from './verdict.ts';
 
@@ -21,7 +22,7 @@ export interface ModelUnderTest {
   readonly sha256: string;
   readonly bytes: ModelBytes;
   /** One real input and its right output; null: the model is fed values of no meaning and its output is not checked. */
-  readonly golden: { readonly input: Float32Array; readonly output: Float32Array; readonly tolerance: number } | null;
+  readonly golden: Golden | null;
 }
 
 export interface MeasureHost {
@@ -50,7 +51,14 @@ const MAX_RUNS = 200_000;
 const MAX_KEPT_SAMPLES = 2000;
 
 /** Times runs back to back into `samples` from index `from` on, until `upTo` or until the clock passes `deadlineMs`, and at least one. Returns the end index. */
-async function timeRuns(session: Session, clock: Clock, samples: Float64Array, from: number, upTo: number, deadlineMs: number): Promise<number> {
+async function timeRuns(
+  session: Session,
+  clock: Clock,
+  samples: Float64Array,
+  from: number,
+  upTo: number,
+  deadlineMs: number,
+): Promise<number> {
   let n = from;
   for (;;) {
     const began = clock.monotonicMs();
@@ -95,7 +103,14 @@ interface Timed {
 }
 
 /** Runs until the interval is narrow enough; looks at n = 30, 45, 68, … only, since each look at the data costs coverage. */
-async function timedRuns(session: Session, clock: Clock, plan: Plan, warmMs: number, deadlineMs: number, buffer: Float64Array): Promise<Timed> {
+async function timedRuns(
+  session: Session,
+  clock: Clock,
+  plan: Plan,
+  warmMs: number,
+  deadlineMs: number,
+  buffer: Float64Array,
+): Promise<Timed> {
   const neededSamples = warmMs > SLOW_RUN_MS ? NEEDED_SLOW_SAMPLES : NEEDED_SAMPLES;
   const earliest = clock.monotonicMs() + plan.minTimedMs;
   let n = 0;
@@ -109,18 +124,6 @@ async function timedRuns(session: Session, clock: Clock, plan: Plan, warmMs: num
     const done = estimate.nEff >= neededSamples && relativeHalfWidth(estimate) <= plan.relativeHalfWidth && now >= earliest;
     if (done || capped) return { samples, estimate, neededSamples, capped: !done };
   }
-}
-
-/** First place where the output is not what the golden output says, or null. */
-function mismatch(got: Float32Array, golden: NonNullable<ModelUnderTest['golden']>): string | null {
-  if (got.length !== golden.output.length) return `the output has ${got.length} values, expected ${golden.output.length}`;
-  for (const [i, expected] of golden.output.entries()) {
-    const value = got[i] as number;
-    const limit = golden.tolerance * Math.max(1, Math.abs(expected));
-    // Written so that NaN counts as a mismatch.
-    if (!(Math.abs(value - expected) <= limit)) return `output ${i} is ${value}, expected ${expected} ± ${limit.toPrecision(3)}`;
-  }
-  return null;
 }
 
 /** Values in [0, 1) from a fixed linear congruential sequence (Numerical Recipes' constants): the same on every device. */
@@ -162,15 +165,21 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
     const inputLength = session.inputShape.reduce((product, dim) => product * dim, 1);
     const input = model.golden?.input ?? arbitraryInput(inputLength);
     if (input.length !== inputLength) {
-      return failed('INVALID_INPUT', `The golden input has ${input.length} values, the model takes ${inputLength}. Export the artifact again.`);
+      return failed(
+        'INVALID_INPUT',
+        `The golden input has ${input.length} values, the model takes ${inputLength}. Export the artifact again.`,
+      );
     }
     session.setInput(input);
     const beforeFirst = clock.monotonicMs();
     await session.run();
     const firstRunMs = clock.monotonicMs() - beforeFirst;
-    const wrong = model.golden === null ? null : mismatch(session.output(), model.golden);
+    const wrong = model.golden === null ? null : goldenMismatch(session.output(), model.golden);
     if (wrong !== null) {
-      return failed('OUTPUT_MISMATCH', `The model does not compute what it should on this device: ${wrong}. Export it again, or update ${runtime.identity.name}.`);
+      return failed(
+        'OUTPUT_MISMATCH',
+        `The model does not compute what it should on this device: ${wrong}. Export it again, or update ${runtime.identity.name}.`,
+      );
     }
 
     const buffer = new Float64Array(MAX_RUNS).fill(0); // filled, so that no page is touched first inside the timed section

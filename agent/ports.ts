@@ -94,3 +94,43 @@ export type ModelSource =
 export interface Measurer {
   measure(source: ModelSource, plan: Plan, signal: AbortSignal): Promise<Outcome<Measurement>>;
 }
+
+export interface Inference {
+  readonly output: Float32Array;
+  /** Time of the run itself on this device. */
+  readonly latencyMs: number;
+}
+
+/** Holds the deployed model in memory and answers with it, one inference after the other. */
+export interface ModelServer {
+  /** Loads a model beside the active one and checks it against its golden output; the active one goes on answering. */
+  stage(source: ModelSource): Promise<Outcome<null>>;
+  /** The staged model takes over, between two inferences: none is dropped, none fails. */
+  activate(): Promise<void>;
+  /** Runs the active model on its golden input. */
+  check(): Promise<Outcome<null>>;
+  /** Stops answering: there is no active model any more. */
+  clear(): Promise<void>;
+  infer(input: Float32Array): Promise<Outcome<Inference>>;
+}
+
+/** One deployed model. */
+export interface Slot {
+  /** Revision of the desired state that brought it. */
+  readonly rev: number;
+  readonly manifestSha256: string;
+  readonly manifest: Manifest;
+}
+
+/** What is deployed; `previous` is the last committed one while `current` is on probation. */
+export interface SlotRow {
+  readonly current: Slot | null;
+  readonly committed: boolean;
+  readonly previous: Slot | null;
+}
+
+export interface SlotStore {
+  read(): SlotRow;
+  /** Durable when it returns. */
+  write(row: SlotRow): void;
+}

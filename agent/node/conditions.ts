@@ -34,7 +34,11 @@ export function readThrottledPeriods({ procRoot, sysfsRoot }: HostRoots): number
   for (const line of lines) {
     const [, controllers = '', path = '/'] = line.split(':');
     const mounts =
-      controllers === '' ? ['fs/cgroup', 'fs/cgroup/unified'] : controllers.split(',').includes('cpu') ? ['fs/cgroup/cpu', 'fs/cgroup/cpu,cpuacct'] : [];
+      controllers === ''
+        ? ['fs/cgroup', 'fs/cgroup/unified']
+        : controllers.split(',').includes('cpu')
+          ? ['fs/cgroup/cpu', 'fs/cgroup/cpu,cpuacct']
+          : [];
     for (const mount of mounts) {
       for (let at = path; ; at = dirname(at)) {
         files.add(join(sysfsRoot, mount, at, 'cpu.stat'));
@@ -62,7 +66,12 @@ function ownPolicy({ sysfsRoot, procRoot }: HostRoots): string | null {
   const core = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[36];
   const base = join(sysfsRoot, 'devices/system/cpu/cpufreq');
   const policies = listNames(base).filter((name) => name.startsWith('policy'));
-  const own = policies.find((name) => readText(join(base, name, 'affected_cpus'))?.split(/\s+/).includes(core ?? '') === true);
+  const own = policies.find(
+    (name) =>
+      readText(join(base, name, 'affected_cpus'))
+        ?.split(/\s+/)
+        .includes(core ?? '') === true,
+  );
   const policy = own ?? policies[0];
   return policy === undefined ? null : join(base, policy);
 }
@@ -81,7 +90,8 @@ function clockRange(start: ClockReading | null, end: ClockReading | null): RunCo
   if (start === null || end === null) return null;
   const spent = [...end.residency].map(([khz, time]) => ({ mhz: khz / 1000, time: time - (start.residency.get(khz) ?? 0) }));
   const total = spent.reduce((sum, { time }) => sum + time, 0);
-  const visited = start.policy === end.policy && total > 0 ? spent.filter(({ time }) => time / total >= VISITED_SHARE).map(({ mhz }) => mhz) : [];
+  const visited =
+    start.policy === end.policy && total > 0 ? spent.filter(({ time }) => time / total >= VISITED_SHARE).map(({ mhz }) => mhz) : [];
   return { start: start.mhz, min: Math.min(start.mhz, end.mhz, ...visited), end: end.mhz };
 }
 

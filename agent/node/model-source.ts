@@ -29,10 +29,17 @@ function readFromBlobs(source: Extract<ModelSource, { kind: 'blobs' }>): Outcome
     return ok({
       sha256: source.manifestSha256,
       bytes: { graph: read(manifest.graph), externalData: manifest.weights.map((ref, i) => ({ path: `t/${i}`, data: read(ref) })) },
-      golden: { input: toFloat32(read(manifest.golden.input)), output: toFloat32(read(manifest.golden.output)), tolerance: manifest.golden.tolerance },
+      golden: {
+        input: toFloat32(read(manifest.golden.input)),
+        output: toFloat32(read(manifest.golden.output)),
+        tolerance: manifest.golden.tolerance,
+      },
     });
   } catch (error) {
-    return failed('UNKNOWN_BLOB', `The artifact ${source.manifestSha256.slice(0, 12)} is not whole on this device: ${(error as Error).message}. Fetch it again.`);
+    return failed(
+      'UNKNOWN_BLOB',
+      `The artifact ${source.manifestSha256.slice(0, 12)} is not whole on this device: ${(error as Error).message}. Fetch it again.`,
+    );
   }
 }
 
@@ -50,7 +57,10 @@ function readFromFile(path: string): Outcome<ModelUnderTest> {
   for (const location of externalDataLocations(graph)) {
     const file = resolve(folder, location);
     if (relative(folder, file).startsWith('..')) {
-      return failed('CORRUPT_FILE', `${path} refers to external data outside its own folder (${location}), which is refused. Put the data beside the model.`);
+      return failed(
+        'CORRUPT_FILE',
+        `${path} refers to external data outside its own folder (${location}), which is refused. Put the data beside the model.`,
+      );
     }
     try {
       externalData.push({ path: location, data: readFileSync(file) });

@@ -27,12 +27,18 @@ export function discoverRapl(sysfsRoot: string): Discovery {
   const meters = new Map<string, Meter>();
   const unusable: Unusable[] = [];
   // The register interface before its mmio twin.
-  const packages = zones.filter((zone) => zone.name.startsWith('package')).sort((a, b) => Number(a.folder.includes('mmio')) - Number(b.folder.includes('mmio')));
+  const packages = zones
+    .filter((zone) => zone.name.startsWith('package'))
+    .sort((a, b) => Number(a.folder.includes('mmio')) - Number(b.folder.includes('mmio')));
   for (const { folder, name } of packages) {
     const sensor = `rapl ${name}`;
     const path = join(base, folder, 'energy_uj');
     if (meters.has(name)) {
-      unusable.push({ sensor: `${sensor} (${folder})`, reason: 'SENSOR_MISSING', message: `${folder} shows ${name} a second time; counting both would double it.` });
+      unusable.push({
+        sensor: `${sensor} (${folder})`,
+        reason: 'SENSOR_MISSING',
+        message: `${folder} shows ${name} a second time; counting both would double it.`,
+      });
     } else if (readNumber(path) === null) {
       unusable.push({
         sensor: `${sensor} (${folder})`,
@@ -42,12 +48,20 @@ export function discoverRapl(sysfsRoot: string): Discovery {
     } else {
       const range = readNumber(join(base, folder, 'max_energy_range_uj'));
       const wrapJoules = range === null || range <= 0 ? null : range * JOULES_PER_MICROJOULE;
-      meters.set(name, { path, scale: JOULES_PER_MICROJOULE, info: { sensor, boundary: 'package', kind: 'counter', lsb: LSB_JOULES, wrapJoules, gain: GAIN } });
+      meters.set(name, {
+        path,
+        scale: JOULES_PER_MICROJOULE,
+        info: { sensor, boundary: 'package', kind: 'counter', lsb: LSB_JOULES, wrapJoules, gain: GAIN },
+      });
     }
   }
   for (const { folder, name } of zones.filter((zone) => !zone.name.startsWith('package'))) {
     const why = name === 'psys' ? 'contains the packages' : name === 'dram' ? 'lies beside the package' : 'lies inside the package';
-    unusable.push({ sensor: `rapl ${name} (${folder})`, reason: 'SENSOR_MISSING', message: `${name} ${why}; it is never added to it and not used here.` });
+    unusable.push({
+      sensor: `rapl ${name} (${folder})`,
+      reason: 'SENSOR_MISSING',
+      message: `${name} ${why}; it is never added to it and not used here.`,
+    });
   }
   return { meters: [...meters.values()], unusable };
 }

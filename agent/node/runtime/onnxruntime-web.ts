@@ -10,10 +10,13 @@ interface WebModule extends OrtModule {
 export async function onnxRuntimeWeb(): Promise<Outcome<Runtime>> {
   let ort: WebModule;
   try {
-    ort = (await import('onnxruntime-web/wasm')) as unknown as WebModule;
+    ort = await import('onnxruntime-web/wasm');
   } catch (error) {
     const message = (error as Error).message.split('\n')[0] ?? '';
-    return failed('RUNTIME_MISSING', `onnxruntime-web cannot be loaded (${message}). Reinstall it (npm ci), or take --runtime onnxruntime-node.`);
+    return failed(
+      'RUNTIME_MISSING',
+      `onnxruntime-web cannot be loaded (${message}). Reinstall it (npm ci), or take --runtime onnxruntime-node.`,
+    );
   }
   ort.env.wasm.numThreads = 1;
   return ok({
@@ -30,7 +33,10 @@ export async function onnxRuntimeWeb(): Promise<Outcome<Runtime>> {
     load: (model, { intraOpThreads }) => {
       if (intraOpThreads !== 1) {
         return Promise.resolve(
-          failed('INCOMPATIBLE', `${intraOpThreads} threads asked; onnxruntime-web runs on 1 thread here. Ask for 1, or take --runtime onnxruntime-node.`),
+          failed(
+            'INCOMPATIBLE',
+            `${intraOpThreads} threads asked; onnxruntime-web runs on 1 thread here. Ask for 1, or take --runtime onnxruntime-node.`,
+          ),
         );
       }
       return loadSession(ort, model, { executionProviders: ['wasm'], graphOptimizationLevel: 'all', executionMode: 'sequential' });

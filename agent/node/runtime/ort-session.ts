@@ -23,13 +23,23 @@ function explain(error: unknown, doing: string): Outcome<never> {
   if (/bad_alloc|out of memory|failed to allocate|memory access out of bounds|RangeError: .*Array buffer allocation/i.test(message)) {
     return failed('OUT_OF_MEMORY', `${doing}: not enough memory (${message}). Free memory or choose a smaller model.`);
   }
-  if (/NOT_IMPLEMENTED|not implemented|could not find an implementation|no op registered|not a registered function|unsupported operator/i.test(message)) {
-    return failed('UNSUPPORTED_OP', `${doing}: this runtime lacks an operator (${message}). Export the model with operators of opset <= 17.`);
+  if (
+    /NOT_IMPLEMENTED|not implemented|could not find an implementation|no op registered|not a registered function|unsupported operator/i.test(
+      message,
+    )
+  ) {
+    return failed(
+      'UNSUPPORTED_OP',
+      `${doing}: this runtime lacks an operator (${message}). Export the model with operators of opset <= 17.`,
+    );
   }
   if (/external data|external initializer|No such file|file_size|GetFileLength/i.test(message)) {
     return failed('NOT_FOUND', `${doing}: its external data is missing or too short (${message}). Put the data files beside the model.`);
   }
-  return failed('CORRUPT_FILE', `${doing}: this is no model that the runtime can read (${message}). Check it with onnx.checker or export it again.`);
+  return failed(
+    'CORRUPT_FILE',
+    `${doing}: this is no model that the runtime can read (${message}). Check it with onnx.checker or export it again.`,
+  );
 }
 
 /** Loads a model with one float32 input; its first output is what counts. */
