@@ -50,7 +50,8 @@ function concat(parts: readonly Uint8Array[]): Uint8Array {
 }
 
 const integer = (field: number, value: number) => Uint8Array.from([...varint(field << 3), ...varint(value)]);
-const bytes = (field: number, value: Uint8Array) => concat([Uint8Array.from([...varint((field << 3) | 2), ...varint(value.length)]), value]);
+const bytes = (field: number, value: Uint8Array) =>
+  concat([Uint8Array.from([...varint((field << 3) | 2), ...varint(value.length)]), value]);
 const text = (field: number, value: string) => bytes(field, new TextEncoder().encode(value));
 const message = (field: number, parts: readonly Uint8Array[]) => bytes(field, concat(parts));
 

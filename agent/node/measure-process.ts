@@ -32,7 +32,10 @@ function describeEnd(code: number | null, signal: NodeJS.Signals | null, stderr:
     return failed('OUT_OF_MEMORY', `The measuring process ran out of memory. Free memory or choose a smaller model.${said}`);
   }
   if (signal === 'SIGKILL') {
-    return failed('CRASHED', `The measuring process was killed from outside (SIGKILL), perhaps for lack of memory: see dmesg. Free memory and try again.${said}`);
+    return failed(
+      'CRASHED',
+      `The measuring process was killed from outside (SIGKILL), perhaps for lack of memory: see dmesg. Free memory and try again.${said}`,
+    );
   }
   return failed('CRASHED', `The measuring process ended with ${signal ?? `exit code ${code}`} before it answered.${said}`);
 }
@@ -56,7 +59,11 @@ async function kill(child: ChildProcess): Promise<void> {
 
 async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<Outcome<Measurement>> {
   if (signal.aborted) return failed('CANCELED', 'The measurement was cancelled before it began.');
-  const child = fork(fileURLToPath(entryUrl('runner')), [], { serialization: 'advanced', execArgv: [], stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+  const child = fork(fileURLToPath(entryUrl('runner')), [], {
+    serialization: 'advanced',
+    execArgv: [],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-STDERR_KEPT)));
   const limitMs = task.plan.capMs + OVERHEAD_MS + (task.plan.energyRelativeHalfWidth === null ? 0 : ENERGY_MS);
@@ -67,7 +74,13 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
       onAbort = () => resolve(failed('CANCELED', 'The measurement was cancelled; its process was killed.'));
       signal.addEventListener('abort', onAbort, { once: true });
       timer = setTimeout(
-        () => resolve(failed('TIMED_OUT', `The measuring process did not answer within ${limitMs / 1000} s and was killed. Try a smaller model or a longer cap.`)),
+        () =>
+          resolve(
+            failed(
+              'TIMED_OUT',
+              `The measuring process did not answer within ${limitMs / 1000} s and was killed. Try a smaller model or a longer cap.`,
+            ),
+          ),
         limitMs,
       );
       child.once('message', (outcome) => resolve(outcome as Outcome<Measurement>));

@@ -45,7 +45,7 @@ const refreshMs = observeRefresh();
 parentPort?.postMessage(refreshMs);
 const everyMs = Math.max(FASTEST_MS, (refreshMs ?? 0) / 2);
 let next = nowMs();
-for (let n = 0; n < memory.atMs.length && Atomics.load(memory.header, STOP) === 0; ) {
+for (let n = 0; n < memory.atMs.length && Atomics.load(memory.header, STOP) === 0;) {
   const value = read();
   if (value !== null) {
     memory.atMs[n] = nowMs();

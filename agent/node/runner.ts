@@ -67,7 +67,9 @@ async function runTask(task: RunnerTask): Promise<Outcome<Measurement>> {
 
 process.once('message', (task: RunnerTask) => {
   void runTask(task)
-    .catch((error: unknown) => failed('CRASHED', `The runner failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`))
+    .catch((error: unknown) =>
+      failed('CRASHED', `The runner failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`),
+    )
     // Ends at once when the answer is out: what a runtime does at exit is nobody's concern.
     .then((outcome) => process.send?.(outcome, undefined, undefined, () => process.exit(0)));
 });

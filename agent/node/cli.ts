@@ -1,0 +1,151 @@
+// The `ofa-agent` program: measure a model here, say what this device can measure, join a fleet. Exit codes: 0 done, 1 failed, 2 wrong use.
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
+import { runMeasure } from './cli-measure.ts';
+import { runMeters } from './cli-meters.ts';
+import { AGENT_VERSION } from './machine.ts';
+import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
+
+const USAGE_ERROR = 2;
+
+function parseShare(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?%$/.exec(text);
+  const share = match === null ? NaN : Number(match[1]) / 100;
+  if (!(share >= 0.001 && share <= 0.5)) throw new InvalidArgumentError('Give a share from 0.1% to 50%, e.g. 2%.');
+  return share;
+}
+
+function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?) ?(ms|s|min)$/.exec(text);
+  const factors: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
+  const ms = match === null ? NaN : Number(match[1]) * (factors[match[2] ?? ''] ?? NaN);
+  if (!(ms >= 100 && ms <= 600_000)) throw new InvalidArgumentError('Give a time from 100ms to 10min, e.g. 30s.');
+  return ms;
+}
+
+function parseThreads(text: string): number {
+  const threads = Number(text);
+  if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new InvalidArgumentError('Give a whole number from 1 to 64.');
+  return threads;
+}
+
+const runtimeOption = () => new Option('--runtime <name>', 'what runs the model').choices([...RUNTIME_NAMES]).default('onnxruntime-node');
+const example = (text: string) => `\nExample:\n  ${text}\n`;
+
+function addMeasure(program: Command, signal: AbortSignal, done: (code: number) => void): void {
+  program
+    .command('measure')
+    .description('measure the latency (and the energy) of one ONNX model on this machine, in a process of its own')
+    .argument('<model.onnx>', 'an ONNX file; external data lies beside it; a free batch dimension is taken as 1')
+    .addOption(runtimeOption())
+    .option('--threads <n>', 'threads within an operator', parseThreads, 1)
+    .option('--precision <share>', 'half-width of the 95 % interval of the median that is enough', parseShare, 0.02)
+    .option('--energy <share>', 'measure joules too, to this half-width (takes about 15 s more)', parseShare)
+    .option('--cap <time>', 'longest warm-up plus timed runs', parseDuration, 30_000)
+    .option('--json', 'print the whole record as JSON', false)
+    .option('--samples <file>', 'write the time of each run as CSV (the first 2,000)')
+    .addHelpText('after', example('ofa-agent measure mobilenet.onnx --threads 2 --precision 1% --samples runs.csv'))
+    .action(
+      async (
+        model: string,
+        options: {
+          runtime: RuntimeName;
+          threads: number;
+          precision: number;
+          energy?: number;
+          cap: number;
+          json: boolean;
+          samples?: string;
+        },
+      ) => {
+        const { energy = null, samples = null, cap: capMs, ...rest } = options;
+        done(await runMeasure(model, { ...rest, energy, samples, capMs, hostLockPath: defaultHostLockPath() }, signal));
+      },
+    );
+}
+
+function addMeters(program: Command, done: (code: number) => void): void {
+  program
+    .command('meters')
+    .description('say which energy sensors this device has, how fast they are, and why the others are not used')
+    .option('--sysfs <root>', 'where the kernel shows its devices', '/sys')
+    .addHelpText('after', example('ofa-agent meters'))
+    .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(sysfs)));
+}
+
+function addJoin(program: Command, done: (code: number) => void): void {
+  program
+    .command('join')
+    .description('join a fleet and work for it until stopped')
+    .argument('<url>', "the controller's broker, e.g. mqtt://192.168.1.10:1883")
+    .argument('<token>', 'single-use token that `ofa-fleet serve` prints')
+    .option('--state <dir>', 'where this device keeps its credentials, models and results', join(homedir(), '.ofa-agent'))
+    .addOption(runtimeOption())
+    .option('--class <name>', 'device class: devices of one class are taken to measure alike (derived from CPU and runtime if not given)')
+    .option('--name <name>', 'name for people')
+    .option('--with-parent', 'stop when the process that started this one goes', false)
+    .addHelpText('after', example('ofa-agent join mqtt://192.168.1.10:1883 TOKEN --name kitchen-pi --state /var/lib/ofa-agent'))
+    .action(
+      async (
+        url: string,
+        token: string,
+        options: { state: string; runtime: RuntimeName; class?: string; name?: string; withParent: boolean },
+      ) => {
+        // Loaded on demand: measuring needs no MQTT.
+        const { runAgent } = await import('./main.ts');
+        done(
+          await runAgent({
+            url,
+            token,
+            stateDir: options.state,
+            runtime: options.runtime,
+            deviceClass: options.class ?? null,
+            name: options.name ?? null,
+            withParent: options.withParent,
+            hostLockPath: defaultHostLockPath(),
+          }),
+        );
+      },
+    );
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  let code = 0;
+  const done = (result: number) => (code = result);
+  const stop = new AbortController();
+  const program = new Command('ofa-agent')
+    .description('Runs on a device: measures the models it is given, serves the one deployed to it.')
+    .version(AGENT_VERSION)
+    .exitOverride()
+    .showHelpAfterError('(--help shows the options and an example)')
+    .addHelpText('after', example('ofa-agent measure model.onnx'));
+  addMeasure(program, stop.signal, done);
+  addMeters(program, done);
+  addJoin(program, done);
+  // `join` handles its own end; here Ctrl-C cancels a measurement, whose process is killed before this one ends.
+  const onSignal = () => stop.abort();
+  process.once('SIGINT', onSignal);
+  process.once('SIGTERM', onSignal);
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
+    if (stop.signal.aborted) {
+      process.stderr.write('Stopped.\n');
+      return 1;
+    }
+    throw error;
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const next = code === 'ENOSPC' ? 'The disk is full: free some space and try again.' : 'If this repeats, it is a bug: please report it.';
+  process.stderr.write(`${message}\n${next}\n`);
+  process.exitCode = 1;
+}
