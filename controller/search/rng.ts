@@ -7,7 +7,10 @@ import type { RandomGenerator } from 'pure-rand/types/RandomGenerator';
 /** A mutable generator: every draw moves it on. */
 export type Rng = RandomGenerator;
 
-/** The stream of ask `n` under `seed`, both safe integers. Distinct pairs give distinct generator states. */
+/**
+ * The stream of ask `n` under `seed`, both safe integers. Distinct pairs give distinct generator states; asks use n >= 0 and the first
+ * design -1, so other draws under the same seed take n <= -2.
+ */
 export function stream(seed: number, n: number): Rng {
   if (!Number.isSafeInteger(seed) || !Number.isSafeInteger(n))
     throw new Error(`A random stream needs two safe integers, not ${seed} and ${n}.`);
