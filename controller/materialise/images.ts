@@ -1,5 +1,13 @@
 // Images as a net takes them in.
 
+/** A fixed list of images, prepared for whatever resolution a net asks. */
+export interface ImageSet {
+  readonly count: number;
+  /** Of the list's pixels and their order, before they are prepared. */
+  readonly sha256: string;
+  at(resolution: number): InputImages;
+}
+
 export interface InputImages {
   /** [channels, side, side] of each. */
   readonly shape: readonly number[];
