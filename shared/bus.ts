@@ -151,7 +151,7 @@ export function openBus(settings: BusSettings, events: BusEvents, effects: LinkE
       url: settings.url,
       id: address.device,
       password: settings.password,
-      filters: settings.birth === null ? [deviceFilter(address)] : [deviceFilter(address), stateTopic],
+      filters: settings.birth === null ? [buildTopic(address, 'down', 'enrol')] : [deviceFilter(address), stateTopic],
       will:
         settings.birth === null
           ? null

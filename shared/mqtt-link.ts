@@ -124,16 +124,23 @@ export function openLink(settings: LinkSettings, events: LinkEvents, { clock, ra
       client.on('connect', () => {
         // absent where the stream is a browser's WebSocket
         if ('setNoDelay' in client.stream) (client.stream as unknown as { setNoDelay(on: boolean): void }).setNoDelay(true);
-        client.subscribe([...settings.filters], { qos: 1 }, (error, granted) => {
-          if (error !== null || granted?.some(({ qos }) => qos > 2) === true) {
-            message = `the broker refuses the subscription to ${settings.filters.join(', ')}`;
-            client.end(true);
-            return;
-          }
+        const start = () => {
           if (closing) return;
           upAt = clock.monotonicMs();
           session = { id: sessionId, client };
           events.onUp(sessionId);
+        };
+        if (settings.filters.length === 0) {
+          start();
+          return;
+        }
+        client.subscribe([...settings.filters], { qos: 1 }, (error, granted) => {
+          if (error === null && granted?.some(({ qos }) => qos > 2) !== true) {
+            start();
+            return;
+          }
+          message = `the broker refuses the subscription to ${settings.filters.join(', ')}`;
+          client.end(true);
         });
       });
       const abort = () => void client.end(true);

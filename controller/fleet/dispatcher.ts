@@ -50,6 +50,8 @@ import {
   type Ruling,
 } from './job-steps.ts';
 
+const PURGE_EVERY_MS = 3_600_000;
+
 export interface Dispatcher {
   /** The job under this key, made if it is new. A class that the manifest has crashed gets a job that has already failed. */
   enqueue(
@@ -71,6 +73,8 @@ export interface Dispatcher {
 /** `startedAt`: no lease lapses before the longest one in the table (60 s at least) has passed since, as devices could not reach us. */
 export async function createDispatcher(db: Db, startedAt: number, limits: DispatchLimits = DEFAULT_LIMITS): Promise<Dispatcher> {
   const graceUntil = startedAt + Math.max(await longestHeldLeaseMs(db), limits.grantMs);
+
+  let purgedAt = -Infinity;
 
   async function grantOf(job: Job): Promise<Grant> {
     const manifest = await findManifestRef(db, job.manifest_sha256);
@@ -228,7 +232,10 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
           await finish(tx, job, 'EXPIRED', null, now, failure);
           all.push({ ...NOTHING, ended: [endOf(job, failure)] });
         }
-        await purgeJobs(tx, now - limits.retentionMs);
+        if (now - purgedAt >= PURGE_EVERY_MS) {
+          await purgeJobs(tx, now - limits.retentionMs);
+          purgedAt = now;
+        }
         return { ended: all.flatMap((e) => e.ended), cancels: all.flatMap((e) => e.cancels), freed: all.flatMap((e) => e.freed) };
       });
     },

@@ -1,6 +1,6 @@
 // What each event does to a job, within one transaction that the dispatcher opens: finish, requeue, count, adopt. See dispatcher.ts.
 import type { Measurement } from '@ofa-fleet/shared/measurement.ts';
-import { failed, type Failure, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
+import { failed, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { JobUpdate, Verdict } from '@ofa-fleet/shared/protocol.ts';
 import { sha256Hex } from '@ofa-fleet/shared/node/hash.ts';
 import type { Db } from '../store/database.ts';

@@ -34,7 +34,7 @@ export async function findDevice(db: Db, deviceId: string): Promise<DeviceTable 
 }
 
 export async function listDevices(db: Db): Promise<readonly DeviceTable[]> {
-  return db.selectFrom('device').selectAll().where('revoked_at', 'is', null).orderBy('enrolled_at').orderBy('device_id').execute();
+  return db.selectFrom('device').selectAll().orderBy('enrolled_at').orderBy('device_id').execute();
 }
 
 export async function countDevices(db: Db): Promise<number> {
@@ -52,10 +52,6 @@ export async function updateDeviceInfo(db: Db, deviceId: string, deviceClass: st
     .set({ device_class: deviceClass, info_json: JSON.stringify(info) })
     .where('device_id', '=', deviceId)
     .execute();
-}
-
-export async function revokeDevice(db: Db, deviceId: string, now: number): Promise<void> {
-  await db.updateTable('device').set({ revoked_at: now }).where('device_id', '=', deviceId).execute();
 }
 
 export async function savePresence(db: Db, presence: PresenceTable): Promise<void> {

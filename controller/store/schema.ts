@@ -17,7 +17,6 @@ export interface DeviceTable {
   /** scrypt, see controller/fleet/credentials.ts. */
   password_hash: string;
   enrolled_at: Millis;
-  revoked_at: Millis | null;
 }
 
 /** A single-use right to enrol. */
@@ -270,7 +269,7 @@ export interface Schema {
 const FIRST = `
 CREATE TABLE device (
   device_id TEXT PRIMARY KEY, name TEXT NOT NULL, device_class TEXT NOT NULL, info_json TEXT NOT NULL, fleet TEXT NOT NULL, shard TEXT NOT NULL,
-  password_hash TEXT NOT NULL, enrolled_at INTEGER NOT NULL, revoked_at INTEGER
+  password_hash TEXT NOT NULL, enrolled_at INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE claim (
   claim_id TEXT PRIMARY KEY, secret_hash TEXT NOT NULL, name TEXT, created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, used_at INTEGER,
