@@ -1,0 +1,216 @@
+// The measuring core in virtual time: run times are scripted (they stand for hardware), so every rule is seen to the run.
+import { describe, expect, it } from 'vitest';
+import { DEFAULT_PLAN, measurementSchema, protocolId, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
+import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { noEnergy } from '../../agent/energy.ts';
+import { measure, type MeasureHost, type ModelUnderTest } from '../../agent/measure.ts';
+import type { Clock, Runtime } from '../../agent/ports.ts';
+
+const QUIET = {
+  foreignCpuShare: 0,
+  cgroupThrottledPeriods: 0,
+  governor: 'performance',
+  clockMHz: null,
+  temperatureC: null,
+  loadAverage: 0,
+  freeMemoryBytes: null,
+  garbageCollections: 0,
+};
+
+/** Deterministic jitter in [-1, 1). */
+function jitter(seed = 1): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 31 - 1;
+  };
+}
+
+interface Scenario {
+  /** Time of the n-th run (0 is the first run after the load) that starts at `nowMs`. */
+  readonly runMs: (n: number, nowMs: number) => number;
+  readonly plan?: Partial<Plan>;
+  readonly golden?: ModelUnderTest['golden'];
+}
+
+interface Seen {
+  readonly outcome: Outcome<Measurement>;
+  readonly calls: readonly string[];
+  readonly released: number;
+  /** Virtual time that warm-up and timed runs took. */
+  readonly tookMs: number;
+}
+
+async function play({ runMs, plan = {}, golden = null }: Scenario): Promise<Seen> {
+  let now = 0;
+  let runs = 0;
+  let released = 0;
+  const calls: string[] = [];
+  const times: number[] = [];
+  const clock: Clock = {
+    monotonicMs: () => now,
+    wallMs: () => 0,
+    sleep: (ms) => {
+      now += ms;
+      return Promise.resolve();
+    },
+  };
+  const mark = (name: string) => () => {
+    calls.push(name);
+    times.push(now);
+  };
+  const runtime: Runtime = {
+    identity: {
+      name: 'onnxruntime-node',
+      version: '0',
+      providerAsked: 'cpu',
+      providerObtained: 'cpu',
+      interOpThreads: 1,
+      spinning: false,
+      graphOptimisation: 'all',
+      executionMode: 'sequential',
+    },
+    load: () => {
+      now += 5;
+      return Promise.resolve(
+        ok({
+          inputShape: [1, 2],
+          outputShape: [1, 2],
+          setInput: () => calls.push('setInput'),
+          run: () => {
+            now += runMs(runs++, now);
+            return Promise.resolve();
+          },
+          output: () => Float32Array.of(1, 2),
+          release: () => {
+            released++;
+            return Promise.resolve();
+          },
+        }),
+      );
+    },
+  };
+  const full = { ...DEFAULT_PLAN, ...plan };
+  const host: MeasureHost = {
+    runtime,
+    clock,
+    protocolId: protocolId(full),
+    machine: { agentVersion: '0', bootId: 'b', nodeVersion: '24', cpuModel: 'c', onlineCores: 2 },
+    conditions: {
+      start: mark('start'),
+      timed: mark('timed'),
+      end: () => {
+        mark('end')();
+        return QUIET;
+      },
+    },
+    energy: () => Promise.resolve(noEnergy('NOT_ASKED', 'not asked')),
+  };
+  const outcome = await measure({ sha256: 'a'.repeat(64), bytes: { graph: new Uint8Array(), externalData: [] }, golden }, full, host);
+  return { outcome, calls, released, tookMs: (times.at(-1) ?? 0) - (times[0] ?? 0) };
+}
+
+function value(outcome: Outcome<Measurement>): Measurement {
+  if (!outcome.ok) throw new Error(outcome.message);
+  return outcome.value;
+}
+
+const reasons = (m: Measurement) => m.verdict.findings.filter(({ effect }) => effect !== 'information').map(({ reason }) => reason);
+
+describe('a measurement', () => {
+  it('of a steady model warms up for two windows, runs for the least time and is valid', async () => {
+    const noise = jitter();
+    const { outcome, tookMs, calls, released } = await play({ runMs: (n) => (n === 0 ? 40 : 1 + 0.01 * noise()) });
+    const m = value(outcome);
+    expect(measurementSchema.safeParse(m).success).toBe(true);
+    expect(m.verdict.state).toBe('valid');
+    expect(m.firstRunMs).toBe(40);
+    expect(m.loadMs).toBe(5);
+    expect(m.latency.value).toBeCloseTo(1, 2);
+    expect(m.latency.ci?.lo).toBeLessThanOrEqual(m.latency.value as number);
+    // 0.5 s of warm-up and 0.25 s timed, then the next look of the 1.5-fold sequence.
+    expect(tookMs).toBeGreaterThanOrEqual(750);
+    expect(tookMs).toBeLessThan(500 + 250 * 1.5 + 20);
+    expect(m.samplesMs).toHaveLength(m.latency.n);
+    expect(calls).toEqual(['setInput', 'start', 'timed', 'end']);
+    // The model and the empty one by which the binding is measured.
+    expect(released).toBe(2);
+    expect(m.energy.net).toMatchObject({ value: null, reason: 'NOT_ASKED' });
+  });
+
+  it('looks at 30 runs first where runs are slow, and stops there if the interval is narrow', async () => {
+    const noise = jitter(5);
+    const m = value((await play({ runMs: () => 200 + noise() })).outcome);
+    expect([30, 45, 68]).toContain(m.latency.n);
+    expect(m.verdict.state).toBe('valid');
+  });
+
+  it('needs only 10 effective runs where one takes longer than a second', async () => {
+    const noise = jitter(9);
+    const m = value((await play({ runMs: () => 1500 + noise(), plan: { capMs: 120_000 } })).outcome);
+    expect(m.latency.n).toBeLessThan(30);
+    expect(reasons(m)).toEqual([]);
+  });
+
+  it('runs until the interval of a noisy model is as narrow as asked', async () => {
+    const noise = jitter(2);
+    const wide = value((await play({ runMs: () => 10 + 2 * noise(), plan: { relativeHalfWidth: 0.1 } })).outcome);
+    const narrow = value((await play({ runMs: () => 10 + 2 * noise(), plan: { relativeHalfWidth: 0.01 } })).outcome);
+    const half = (m: Measurement) => ((m.latency.ci?.hi ?? NaN) - (m.latency.ci?.lo ?? NaN)) / 2 / (m.latency.value ?? NaN);
+    expect(half(wide)).toBeLessThanOrEqual(0.1);
+    expect(half(narrow)).toBeLessThanOrEqual(0.01);
+    expect(narrow.latency.n).toBeGreaterThan(wide.latency.n);
+  });
+
+  it('waits in the warm-up while runs get faster, and does not let that time into the number', async () => {
+    const noise = jitter(3);
+    const m = value((await play({ runMs: (_, now) => 1 + 2 * Math.exp(-now / 300) + 0.002 * noise() })).outcome);
+    expect(m.warmUpRuns).toBeGreaterThan(600);
+    expect(m.latency.value).toBeLessThan(1.06);
+    expect(m.verdict.state).toBe('valid');
+  });
+
+  it('gives up waiting after 10 windows and says NOT_STEADY', async () => {
+    const m = value((await play({ runMs: (_, now) => 1 + (Math.floor(now / 250) % 2) * 0.2 })).outcome);
+    expect(reasons(m)).toContain('NOT_STEADY');
+    expect(m.verdict.state).toBe('suspect');
+  });
+
+  it('ends at the cap with what it reached, and says TIME_CAP', async () => {
+    const noise = jitter(4);
+    const { outcome, tookMs } = await play({ runMs: () => 50 + 45 * noise(), plan: { relativeHalfWidth: 0.001, capMs: 5000 } });
+    const m = value(outcome);
+    expect(reasons(m)).toContain('TIME_CAP');
+    expect(m.verdict.state).toBe('suspect');
+    expect(m.latency.value).not.toBeNull();
+    expect(tookMs).toBeLessThan(5000 + 100);
+  });
+
+  it('of fewer than 6 runs has no interval and is invalid', async () => {
+    const m = value((await play({ runMs: () => 400, plan: { capMs: 1500 } })).outcome);
+    expect(m.latency.n).toBeLessThan(6);
+    expect(m.latency.ci).toBeNull();
+    expect(m.verdict.state).toBe('invalid');
+    expect(reasons(m)).toContain('TOO_FEW_SAMPLES');
+  });
+
+  it('keeps the first 2,000 runs of many, and its statistics are of all', async () => {
+    const noise = jitter(6);
+    const m = value((await play({ runMs: () => 0.02 + 0.0001 * noise() })).outcome);
+    expect(m.latency.n).toBeGreaterThan(10_000);
+    expect(m.samplesMs).toHaveLength(2000);
+  });
+
+  it('of a model that computes something else is refused, with the place', async () => {
+    const golden = { input: Float32Array.of(0, 0), output: Float32Array.of(1, 2.5), tolerance: 1e-3 };
+    const { outcome, released } = await play({ runMs: () => 1, golden });
+    expect(outcome).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
+    expect(outcome.ok ? '' : outcome.message).toContain('output 1 is 2, expected 2.5');
+    expect(released).toBe(1);
+  });
+
+  it('of a model whose golden input has another length is refused', async () => {
+    const golden = { input: Float32Array.of(0), output: Float32Array.of(1, 2), tolerance: 1 };
+    expect((await play({ runMs: () => 1, golden })).outcome).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+  });
+});

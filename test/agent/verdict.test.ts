@@ -1,0 +1,99 @@
+import { describe, expect, it } from 'vitest';
+import { DEFAULT_PLAN, type RunConditions } from '@ofa-fleet/shared/measurement.ts';
+import { estimateMedian } from '@ofa-fleet/shared/statistics.ts';
+import { judge, type Evidence } from '../../agent/verdict.ts';
+
+const QUIET: RunConditions = {
+  foreignCpuShare: 0.01,
+  cgroupThrottledPeriods: 0,
+  governor: 'performance',
+  clockMHz: { start: 2000, min: 2000, end: 2000 },
+  temperatureC: null,
+  loadAverage: 0,
+  freeMemoryBytes: null,
+  garbageCollections: 0,
+};
+
+const steadyRuns = Array.from({ length: 100 }, (_, i) => 10 + ((i * 37) % 100) / 1000);
+
+function judged(change: Partial<Omit<Evidence, 'conditions' | 'estimate'>> & { readonly conditions?: Partial<RunConditions> }) {
+  const samples = change.samples ?? steadyRuns;
+  const evidence: Evidence = {
+    plan: DEFAULT_PLAN,
+    neededSamples: 30,
+    warmUp: { steady: true, windows: 2 },
+    capped: false,
+    ...change,
+    samples,
+    estimate: estimateMedian(samples, 0.95),
+    conditions: { ...QUIET, ...change.conditions },
+  };
+  const { state, findings } = judge(evidence);
+  return { state, reasons: findings.map(({ reason }) => reason), text: findings.map(({ message }) => message).join(' ') };
+}
+
+describe('the verdict', () => {
+  it('is valid, with nothing to say, on a quiet controlled machine', () => {
+    expect(judged({})).toEqual({ state: 'valid', reasons: [], text: '' });
+  });
+
+  it('is valid with a remark where the clock is not controlled', () => {
+    expect(judged({ conditions: { governor: null, clockMHz: null } })).toMatchObject({ state: 'valid', reasons: ['UNCONTROLLED'] });
+    expect(judged({ conditions: { governor: 'powersave' } }).text).toContain('powersave');
+  });
+
+  it('is invalid as soon as a quota stopped the process once', () => {
+    expect(judged({ conditions: { cgroupThrottledPeriods: 1 } })).toMatchObject({ state: 'invalid', reasons: ['THROTTLED'] });
+  });
+
+  it.each([
+    [0.05, 'valid', []],
+    [0.06, 'suspect', ['NEIGHBOUR_LOAD']],
+    [0.2, 'suspect', ['NEIGHBOUR_LOAD']],
+    [0.21, 'invalid', ['NEIGHBOUR_LOAD']],
+    [null, 'valid', []],
+  ])('at a foreign CPU share of %s is %s', (foreignCpuShare, state, reasons) => {
+    expect(judged({ conditions: { foreignCpuShare } })).toMatchObject({ state, reasons });
+  });
+
+  it.each([
+    [1900, 'valid'],
+    [1890, 'suspect'],
+    [1500, 'suspect'],
+    [1490, 'invalid'],
+  ])('at a clock that fell from 2000 to %i MHz is %s', (min, state) => {
+    const { reasons, text, ...rest } = judged({ conditions: { clockMHz: { start: 2000, min, end: 2000 } } });
+    expect(rest.state).toBe(state);
+    expect(reasons).toEqual(state === 'valid' ? [] : ['CLOCK_MOVED']);
+    expect(text.includes(`to ${min} MHz`)).toBe(state !== 'valid');
+  });
+
+  it('is suspect where more than 5 % of the runs lie far above the median', () => {
+    const disturbed = (share: number) => steadyRuns.map((value, i) => ((i * 37) % 100 < share * 100 ? value * 1.5 : value));
+    expect(judged({ samples: disturbed(0.05) }).reasons).toEqual([]);
+    expect(judged({ samples: disturbed(0.06) })).toMatchObject({ state: 'suspect', reasons: ['NEIGHBOUR_LOAD'] });
+  });
+
+  it('does not call microsecond steps of a very regular model outliers', () => {
+    // Nine runs in ten take exactly as long; one in ten takes 2 % longer. The MAD is 0.
+    const samples = Array.from({ length: 200 }, (_, i) => (i % 10 === 3 ? 0.0204 : 0.02));
+    expect(judged({ samples }).state).toBe('valid');
+  });
+
+  it('is suspect where the second half of the runs is slower than the first, beyond both intervals and the precision asked', () => {
+    const drifting = steadyRuns.map((value, i) => (i < 50 ? value : value * 1.05));
+    expect(judged({ samples: drifting }).reasons).toContain('DRIFT');
+    const slightly = steadyRuns.map((value, i) => (i < 50 ? value : value * 1.015));
+    expect(judged({ samples: slightly }).reasons).not.toContain('DRIFT');
+  });
+
+  it('names what was not reached: steadiness, effective runs, the precision before the cap', () => {
+    expect(judged({ warmUp: { steady: false, windows: 10 } })).toMatchObject({ state: 'suspect', reasons: ['NOT_STEADY'] });
+    expect(judged({ samples: steadyRuns.slice(0, 20) })).toMatchObject({ state: 'suspect', reasons: ['TOO_FEW_SAMPLES'] });
+    expect(judged({ samples: steadyRuns.slice(0, 5) })).toMatchObject({ state: 'invalid', reasons: ['TOO_FEW_SAMPLES'] });
+    const capped = judged({ capped: true });
+    expect(capped).toMatchObject({ state: 'suspect', reasons: ['TIME_CAP'] });
+    expect(capped.text).toContain('The cap of 30 s');
+    expect(capped.text).toContain('(asked 2.0 %)');
+  });
+});
