@@ -64,3 +64,12 @@ export async function accuracyOf(db: Db, subnetId: string, weightsHash: string, 
   if (row === undefined) return null;
   return { subnetId, weightsHash, split, correct: row.correct, total: row.total, predictions: row.predictions };
 }
+
+/** Every accuracy known under these weights. */
+export async function accuraciesOf(db: Db, weightsHash: string): Promise<readonly AccuracyRow[]> {
+  const rows = await db.selectFrom('accuracy').selectAll().where('weights_hash', '=', weightsHash).orderBy('at').execute();
+  return rows.map((row) => {
+    const { subnet_id: subnetId, split, correct, total, predictions } = row;
+    return { subnetId, weightsHash, split, correct, total, predictions };
+  });
+}

@@ -16,6 +16,9 @@ const settingsSchema = z.object({
   plan: planSchema,
   /** Latency that a chosen subnet has to keep, by class; null: the median of what the class measured. */
   budgetMs: z.number().positive().nullable(),
+  /** Names of the image sets, as the accuracy rows carry them: what the search sees, and what is kept apart until the end. */
+  validationSplit: z.string(),
+  testSplit: z.string(),
   /** The whole space, so that the campaign can be read without the checkpoint. */
   space: z.unknown(),
 });

@@ -32,7 +32,7 @@ export async function createStandInFleet(
   const scheduled = new Map<string, NodeJS.Timeout>();
   const running = new Set<Promise<void>>();
   for (const name of deviceClasses) {
-    const values = { device_id: `device-${name}`, name, device_class: name, info_json: '{}', fleet: 'f', shard: '00', password_hash: '', enrolled_at: 0, revoked_at: null }; // prettier-ignore
+    const values = { device_id: `device-${name}`, name, device_class: name, info_json: '{}', fleet: 'f', shard: '00', password_hash: '', enrolled_at: 0 }; // prettier-ignore
     await db.insertInto('device').values(values).onConflict((conflict) => conflict.doNothing()).execute(); // prettier-ignore
   }
 

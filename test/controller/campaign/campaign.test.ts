@@ -34,15 +34,7 @@ async function reopen(): Promise<void> {
 }
 
 async function newCampaign(subnets: number): Promise<string> {
-  const settings = {
-    subnets,
-    seed: 7,
-    algorithm: 'nsga2',
-    deviceClasses: CLASSES,
-    plan: DEFAULT_PLAN,
-    budgetMs: null,
-    space: SPACE,
-  } as const;
+  const settings = { subnets, seed: 7, algorithm: 'nsga2', plan: DEFAULT_PLAN, budgetMs: null, validationSplit: 'validation', testSplit: 'test', space: SPACE } as const; // prettier-ignore
   await createCampaign(db, { id: 'c1', at: 1, settings: { ...settings, deviceClasses: [...CLASSES] }, weightsHash: 'w' });
   return 'c1';
 }

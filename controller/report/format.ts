@@ -1,0 +1,32 @@
+// Numbers as a reader wants them: a value with its interval, at the precision that the interval supports.
+import type { Interval } from '@ofa-fleet/shared/measurement.ts';
+
+/** Three significant digits, never in powers of ten. */
+export function threeDigits(value: number): string {
+  if (value === 0) return '0';
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toFixed(Math.min(6, digits));
+}
+
+/** e.g. `2.31 ± 0.04 ms`: the half-width of the interval, at two digits; the value to the same decimal. */
+export function milliseconds({ value, ci }: { readonly value: number; readonly ci: Interval | null }): string {
+  if (ci === null) return `${threeDigits(value)} ms (no interval)`;
+  const half = Math.max(value - ci.lo, ci.hi - value);
+  const decimals = half > 0 ? Math.min(4, Math.max(0, 1 - Math.floor(Math.log10(half)))) : 3;
+  return `${value.toFixed(decimals)} ± ${half.toFixed(decimals)} ms`;
+}
+
+/** e.g. `11.2 %`. */
+export function percent(share: number): string {
+  return `${(share * 100).toFixed(1)} %`;
+}
+
+/** e.g. `11.2 % (10.0 to 12.5)`. */
+export function percentWithin(share: number, interval: Interval): string {
+  return `${percent(share)} (${(interval.lo * 100).toFixed(1)} to ${(interval.hi * 100).toFixed(1)})`;
+}
+
+/** e.g. `3.2 M`. */
+export function millions(count: number): string {
+  return `${threeDigits(count / 1e6)} M`;
+}
