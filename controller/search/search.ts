@@ -54,7 +54,7 @@ export interface Point {
 }
 
 /** One asked subnet with what has been told of it, by device class; a class that is absent is pending. */
-export interface ArchiveEntry extends Ask {
+interface ArchiveEntry extends Ask {
   readonly told: ReadonlyMap<string, Outcome<Objectives>>;
 }
 

@@ -28,7 +28,7 @@ export function plotCurves(panels: readonly Panel[]): string {
     animation: false,
     backgroundColor: '#fff',
     title: panels.map((panel, i) => ({ text: panel.title, left: leftOf(i), top: 15, textStyle: { fontSize: 14 } })),
-    legend: { bottom: 10, data: (panels[0]?.curves ?? []).map((curve) => curve.label) },
+    legend: { bottom: 10, itemGap: 34, data: (panels[0]?.curves ?? []).map((curve) => curve.label) },
     grid: panels.map((_, i) => ({ left: leftOf(i), top: PANEL.top, width: PANEL.width, height: PANEL.height })),
     xAxis: panels.map((_, i) => ({
       type: 'value',
@@ -39,7 +39,15 @@ export function plotCurves(panels: readonly Panel[]): string {
       min: 0,
       max: 500,
     })),
-    yAxis: panels.map((_, i) => ({ type: 'value', gridIndex: i, name: i === 0 ? '% of best known hypervolume' : '', min: 50, max: 100 })),
+    yAxis: panels.map((_, i) => ({
+      type: 'value',
+      gridIndex: i,
+      name: i === 0 ? '% of best known hypervolume' : '',
+      nameLocation: 'middle',
+      nameGap: 34,
+      min: 40,
+      max: 100,
+    })),
     series: panels.flatMap((panel, i) => panel.curves.flatMap((curve) => seriesOf(curve, i))),
   });
   const svg = chart.renderToSVGString();
