@@ -4,7 +4,8 @@
 export interface OnnxTensor {
   readonly name: string;
   readonly shape: readonly number[];
-  readonly data: Float32Array;
+  /** Its values, or the file (beside the model) that holds them as raw little-endian bytes. */
+  readonly data: Float32Array | { readonly location: string };
 }
 
 export interface OnnxNode {
@@ -27,6 +28,7 @@ const OPSET = 17;
 const FLOAT = 1;
 const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_INTS = 7;
+const EXTERNAL = 1;
 
 function varint(value: number): number[] {
   const bytes: number[] = [];
@@ -66,8 +68,11 @@ function node(n: OnnxNode): Uint8Array {
 }
 
 function tensor({ name, shape, data }: OnnxTensor): Uint8Array {
-  const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-  return message(5, [...shape.map((dim) => integer(1, dim)), integer(2, FLOAT), text(8, name), bytes(9, raw)]);
+  const values =
+    data instanceof Float32Array
+      ? [bytes(9, new Uint8Array(data.buffer, data.byteOffset, data.byteLength))]
+      : [message(13, [text(1, 'location'), text(2, data.location)]), integer(14, EXTERNAL)];
+  return message(5, [...shape.map((dim) => integer(1, dim)), integer(2, FLOAT), text(8, name), ...values]);
 }
 
 function valueInfo(field: number, { name, shape }: OnnxModel['input']): Uint8Array {
