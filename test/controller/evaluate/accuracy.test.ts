@@ -6,14 +6,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { evaluateAccuracy, type AccuracyRequest } from '../../../controller/evaluate/accuracy.ts';
 import { emitModel } from '../../../controller/materialise/emit.ts';
 import { keepModel } from '../../../controller/materialise/keep.ts';
-import { PRESETS, type Space } from '../../../controller/space.ts';
 import { uniformSubnet } from '../../../controller/subnet.ts';
 import { openBlobStore } from '../../../shared/node/blob-store.ts';
 import { value } from '../../helpers/outcome.ts';
-import { randomImages, randomNet } from '../materialise/random-net.ts';
+import { randomImages, randomNet, smallSpace } from '../materialise/random-net.ts';
 import { referenceForward } from '../materialise/reference.ts';
 
-const space = PRESETS['fashion-tiny'] as Space;
+const space = smallSpace;
 let dir: string;
 let request: AccuracyRequest;
 let classes: number[];
@@ -45,7 +44,7 @@ describe('accuracy', () => {
   });
 
   it('refuses images of another resolution and labels of another number, naming both', async () => {
-    const other = await evaluateAccuracy({ ...request, images: { ...request.images, shape: [1, 28, 28] } });
+    const other = await evaluateAccuracy({ ...request, images: { ...request.images, shape: [1, 16, 16] } });
     expect(other).toMatchObject({ ok: false, reason: 'INVALID_INPUT', message: expect.stringContaining('1 x 12 x 12') as string });
     const fewer = await evaluateAccuracy({ ...request, labels: classes.slice(1) });
     expect(fewer).toMatchObject({

@@ -2,15 +2,14 @@
 import { describe, expect, it } from 'vitest';
 import { calibrate } from '../../../controller/materialise/calibrate.ts';
 import { batches } from '../../../controller/materialise/images.ts';
-import { PRESETS, type Space } from '../../../controller/space.ts';
 import { uniformSubnet } from '../../../controller/subnet.ts';
 import { convNormsOf, tensorsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
 import { value } from '../../helpers/outcome.ts';
-import { randomImages, randomNet } from './random-net.ts';
+import { randomImages, randomNet, smallSpace } from './random-net.ts';
 import { referenceForward } from './reference.ts';
 
-const space = PRESETS['fashion-tiny'] as Space;
-const net = randomNet(space, uniformSubnet(space, { resolution: 24, kernel: 5, expand: 3, depth: 2, stages: 2 }), 11);
+const space = smallSpace;
+const net = randomNet(space, uniformSubnet(space, { resolution: 16, kernel: 5, expand: 3, depth: 2, stages: 2 }), 11);
 
 const statisticsOf = (of: ExtractedNet) => convNormsOf(of).flatMap(({ norm }) => [norm.mean.data, norm.variance.data]);
 

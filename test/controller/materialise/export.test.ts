@@ -12,15 +12,14 @@ import { keepModel } from '../../../controller/materialise/keep.ts';
 import { countMacs, countParameters } from '../../../controller/materialise/macs.ts';
 import type { Artifact } from '../../../controller/materialise/artifact.ts';
 import { openSession } from '../../../controller/materialise/session.ts';
-import { PRESETS, type Space } from '../../../controller/space.ts';
 import { smallestSubnet, subnetId, uniformSubnet } from '../../../controller/subnet.ts';
 import { manifestSchema } from '../../../shared/artifact.ts';
 import { openBlobStore, type BlobStore } from '../../../shared/node/blob-store.ts';
 import { sha256Hex } from '../../../shared/node/hash.ts';
 import { value } from '../../helpers/outcome.ts';
-import { randomImages, randomNet } from './random-net.ts';
+import { randomImages, randomNet, smallSpace } from './random-net.ts';
 
-const space = PRESETS['fashion-tiny'] as Space;
+const space = smallSpace;
 /** Debian's Python, for its package python3-onnx; and a Python that has onnxruntime and numpy. */
 const CHECKER_PYTHON = '/usr/bin/python3';
 const RUNTIME_PYTHON = process.env['OFA_TEST_PYTHON'] ?? 'python3';
@@ -33,7 +32,7 @@ let exported: string;
 beforeAll(async () => {
   dir = mkdtempSync(join(tmpdir(), 'ofa-export-'));
   blobs = openBlobStore(join(dir, 'blobs'));
-  const subnet = uniformSubnet(space, { resolution: 24, kernel: 5, expand: 4, depth: 3 });
+  const subnet = uniformSubnet(space, { resolution: 16, kernel: 5, expand: 4, depth: 3 });
   const extracted = randomNet(space, subnet, 31);
   const images = randomImages(extracted, 10, 32);
   const net = value(await calibrate(extracted, images, { batchSize: 10, threads: 1 }));
@@ -120,7 +119,7 @@ describe('keeping a model', () => {
       const golden = { input: Float32Array.of(resolution), output: new Float32Array(1) };
       return value(await keepModel(store, net, model, golden, 'stored', {})).manifest;
     };
-    const [a, b] = [await keep(24), await keep(28)];
+    const [a, b] = [await keep(16), await keep(12)];
     expect(b.weights).toEqual(a.weights);
     expect(b.graph.sha256).not.toBe(a.graph.sha256);
   });

@@ -1,7 +1,7 @@
 // Nets with random weights, built from the space's own description and not from the supernet's code, so that each checks the other.
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import type { InputImages } from '../../../controller/materialise/images.ts';
-import type { Space } from '../../../controller/space.ts';
+import { parseSpace, type Space } from '../../../controller/space.ts';
 import type { Subnet } from '../../../controller/subnet.ts';
 import type {
   Activation,
@@ -14,6 +14,34 @@ import type {
   NamedTensor,
   SqueezeExcite,
 } from '../../../controller/supernet/extracted-net.ts';
+import { value } from '../../helpers/outcome.ts';
+
+/** Small enough for plain loops; has all that a space can have: squeeze-and-excitation, both activations, dense skips, early exits. */
+export const smallSpace = value(
+  parseSpace(
+    {
+      name: 'small',
+      inputChannels: 1,
+      classes: 10,
+      mean: [0.3],
+      std: [0.35],
+      resolutions: [12, 16],
+      stem: { channels: 8, stride: 1 },
+      stages: [
+        { channels: 16, stride: 2, activation: 'relu', squeezeExcite: false },
+        { channels: 24, stride: 2, activation: 'relu', squeezeExcite: true },
+        { channels: 32, stride: 2, activation: 'h_swish', squeezeExcite: true },
+      ],
+      kernels: [3, 5, 7],
+      expands: [3, 4, 6],
+      depths: [1, 2, 3],
+      exits: 'early',
+      denseSkips: true,
+      head: { expand: 4, mix: 4 },
+    },
+    'small',
+  ),
+);
 
 /** Round to a multiple of 8, at least 8 and not below 0.9 v (MobileNet's rule). */
 function makeDivisible(v: number): number {

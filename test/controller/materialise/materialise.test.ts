@@ -1,0 +1,171 @@
+// The whole way from a supernet's tensors to an artifact, judged by the supernet itself in TensorFlow.js (WebAssembly).
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { calibrate } from '../../../controller/materialise/calibrate.ts';
+import { CHECK_TOLERANCE, checkModel } from '../../../controller/materialise/check.ts';
+import { emitModel, type EmittedModel } from '../../../controller/materialise/emit.ts';
+import { firstImages, prepareImages, type InputImages, type PreparedImages } from '../../../controller/materialise/images.ts';
+import { materialise, materialiseNet, type MaterialiseSettings, type Supernet } from '../../../controller/materialise/materialise.ts';
+import { supernetLogits, supernetWeights } from '../../../controller/materialise/supernet-logits.ts';
+import { largestSubnet, smallestSubnet, uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
+import { selectBackend } from '../../../controller/supernet/backend.ts';
+import { weightsHash, type Checkpoint } from '../../../controller/supernet/checkpoint.ts';
+import { extractSubnet } from '../../../controller/supernet/extract.ts';
+import { tensorsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
+import { blobsOf } from '../../../shared/artifact.ts';
+import { openBlobStore } from '../../../shared/node/blob-store.ts';
+import { value } from '../../helpers/outcome.ts';
+import { smallSpace } from './random-net.ts';
+import { randomCheckpoint, randomPictures } from './random-supernet.ts';
+
+const space = smallSpace;
+const smallResolution = space.resolutions[0] as number;
+
+let dir: string;
+let supernet: Supernet;
+let images: PreparedImages;
+let settings: MaterialiseSettings;
+let stores = 0;
+
+const open = (checkpoint: Checkpoint): Supernet => ({
+  checkpoint,
+  weightsHash: weightsHash(checkpoint),
+  weights: supernetWeights(checkpoint),
+});
+
+beforeAll(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'ofa-materialise-'));
+  await selectBackend({ purpose: 'inference', only: 'wasm' });
+  supernet = open(randomCheckpoint(space, 51));
+  images = prepareImages(randomPictures(12, 52), space);
+});
+beforeEach(() => {
+  settings = { blobs: openBlobStore(join(dir, String(stores++))), images, statistics: 'calibrated', threads: 1 };
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+const uniform = (kernel: number, expand: number, depth: number): Subnet =>
+  uniformSubnet(space, { resolution: smallResolution, kernel, expand, depth });
+
+describe('materialising', () => {
+  it.each([
+    ['the smallest subnet', smallestSubnet(space)],
+    ['the largest subnet', largestSubnet(space)],
+    ['one with transformed kernels and sliced channels', uniform(3, 4, 2)],
+  ])('gives a model that answers as the supernet does in TensorFlow.js, whole in the store: %s', async (_, subnet) => {
+    const { manifest, manifestRef } = value(await materialise(supernet, subnet, settings));
+    expect(blobsOf(manifest).every((ref) => settings.blobs.has(ref.sha256))).toBe(true);
+    expect(settings.blobs.has(manifestRef.sha256)).toBe(true);
+    expect(manifest.provenance).toMatchObject({ statistics: 'calibrated', weightsHash: supernet.weightsHash, space: space.name });
+    expect(manifest.input.shape).toEqual([1, 1, subnet.resolution, subnet.resolution]);
+  });
+
+  it('gives bitwise the same again in an empty store, and from memory where the blobs are held', async () => {
+    const first = value(await materialise(supernet, uniform(5, 3, 1), settings));
+    const elsewhere = { ...settings, blobs: openBlobStore(join(dir, 'elsewhere')) };
+    expect(value(await materialise(supernet, uniform(5, 3, 1), elsewhere))).toEqual(first);
+
+    const never: Supernet = { ...supernet, weights: new Map() };
+    expect(value(await materialise(never, uniform(5, 3, 1), settings))).toEqual(first);
+    rmSync(settings.blobs.path(first.manifest.weights[0]?.sha256 as string));
+    expect(value(await materialise(supernet, uniform(5, 3, 1), settings))).toEqual(first);
+    expect(settings.blobs.has(first.manifest.weights[0]?.sha256 as string)).toBe(true);
+  });
+
+  it('names the architecture by the graph alone: other weights, equal graph, other weight files', async () => {
+    const other = open(randomCheckpoint(space, 53));
+    const [a, b] = [
+      value(await materialise(supernet, uniform(5, 4, 2), settings)).manifest,
+      value(await materialise(other, uniform(5, 4, 2), settings)).manifest,
+    ];
+    expect(b.graph.sha256).toBe(a.graph.sha256);
+    expect(b.weights.filter((ref) => a.weights.some(({ sha256 }) => sha256 === ref.sha256))).toEqual([]);
+  });
+
+  it('shares the convolutions that two subnets have in common, and the calibrated values never', async () => {
+    const weightsOf = async (subnet: Subnet) =>
+      value(await materialise(supernet, subnet, settings)).manifest.weights.map(({ sha256 }) => sha256);
+    const [narrow, deep, small] = [await weightsOf(uniform(3, 4, 1)), await weightsOf(uniform(3, 4, 2)), await weightsOf(uniform(7, 4, 1))];
+    const shared = (a: string[], b: string[]) => a.filter((hash) => b.includes(hash)).length;
+    // a deeper net holds all of the shallower one but its last file, the calibrated vectors
+    expect(shared(narrow, deep)).toBe(narrow.length - 1);
+    // another kernel side changes the elastic depthwise weights, one a stage, and again the last file
+    expect(shared(narrow, small)).toBe(narrow.length - 1 - space.stages.length);
+  });
+
+  it('is refused without images, and marks stored statistics when they are asked for by name', async () => {
+    const none = { ...settings, images: prepareImages(randomPictures(0, 1), space) };
+    expect(await materialise(supernet, uniform(3, 3, 1), none)).toMatchObject({ ok: false, reason: 'UNCALIBRATED' });
+    const stored = value(await materialise(supernet, uniform(3, 3, 1), { ...settings, statistics: 'stored' }));
+    const calibrated = value(await materialise(supernet, uniform(3, 3, 1), settings));
+    expect(stored.manifest.provenance['statistics']).toMatch(/^stored/);
+    expect(stored.manifestRef.sha256).not.toBe(calibrated.manifestRef.sha256);
+  });
+});
+
+describe('the check against TensorFlow.js', () => {
+  const subnet = uniform(5, 4, 2);
+  let model: EmittedModel;
+  let expected: Float32Array;
+
+  beforeAll(async () => {
+    const net = value(
+      await calibrate(extractSubnet(supernet.checkpoint, subnet), images.at(smallResolution), { batchSize: 12, threads: 1 }),
+    );
+    model = emitModel(net, { batch: 1, statistics: 'running' });
+    expected = await supernetLogits(supernet.weights, net, firstImages(images.at(smallResolution), 3));
+  });
+
+  const check = (weights: readonly Uint8Array[]) =>
+    checkModel({ ...model, weights }, firstImages(images.at(smallResolution), 3), expected, 1);
+
+  it('passes the exported model by a wide margin', async () => {
+    expect(value(await check(model.weights)).maxDifference).toBeLessThan(CHECK_TOLERANCE / 2);
+  });
+
+  it('catches a transposed weight, in whichever square or oblong matrix it was planted', async () => {
+    const shapes = parametersOfNet(extractSubnet(supernet.checkpoint, subnet));
+    let planted = 0;
+    for (const [i, bytes] of model.weights.slice(0, -1).entries()) {
+      const [rows, columns] = shapes[i] as [number, number];
+      if (rows === 1 || columns === 1) continue;
+      planted++;
+      const weights = model.weights.map((original, j) => (j === i ? transposed(bytes, rows, columns) : original));
+      expect(await check(weights)).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
+    }
+    expect(planted).toBeGreaterThan(20);
+  });
+
+  it('catches one changed value among the calibrated vectors, and a NaN', async () => {
+    for (const wrong of [1e3, NaN]) {
+      const vectors = Float32Array.from(new Float32Array(model.weights.at(-1)?.slice().buffer as ArrayBuffer));
+      vectors[0] = wrong;
+      const weights = [...model.weights.slice(0, -1), new Uint8Array(vectors.buffer)];
+      expect(await check(weights)).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
+    }
+  });
+
+  it('stops materialising: nothing is kept of a model that its judge contradicts', async () => {
+    const liar = (net: ExtractedNet, some: InputImages) =>
+      supernetLogits(supernet.weights, net, some).then((logits) => logits.map((x) => x + 0.01));
+    const outcome = await materialiseNet(extractSubnet(supernet.checkpoint, subnet), liar, supernet.weightsHash, settings);
+    expect(outcome).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH', message: expect.stringContaining('limit 0.0001') as string });
+    const files = readdirSync(settings.blobs.dir, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+    expect(files).toEqual([]);
+  });
+});
+
+/** [rows, columns] of each weight in file order: [out, in / groups] of a 1x1 convolution; other convolutions as [out, the rest]. */
+function parametersOfNet(net: ExtractedNet): [number, number][] {
+  return tensorsOf(net)
+    .filter(({ shape }) => shape.length > 1)
+    .map(({ shape, data }) => [shape[0] as number, data.length / (shape[0] as number)]);
+}
+
+function transposed(bytes: Uint8Array, rows: number, columns: number): Uint8Array {
+  const from = new Float32Array(bytes.slice().buffer);
+  const to = Float32Array.from(from, (_, i) => from[(i % rows) * columns + Math.floor(i / rows)] as number);
+  return new Uint8Array(to.buffer);
+}
