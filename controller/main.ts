@@ -1,0 +1,218 @@
+// The controller put together: database, blobs, supernet, fleet. What `serve` and the demo run; nothing else opens the state folder to write.
+import { createHash } from 'node:crypto';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { openBlobStore, type BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
+import { acquireHostLock, type HostLock } from '@ofa-fleet/shared/node/host-lock.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { Prepared } from './campaign.ts';
+import { startEvaluator, type Evaluator } from './evaluate/evaluator.ts';
+import type { Fleet } from './fleet/fleet.ts';
+import { startFleet } from './fleet/start-fleet.ts';
+import type { Artifact } from './materialise/artifact.ts';
+import { accuracyOf, addAccuracy, addArtifact, artifactsOf, type AccuracyRow } from './store/artifacts.ts';
+import { openDatabase, type Db } from './store/database.ts';
+import { subnetId, type Subnet } from './subnet.ts';
+import { readCheckpoint, type Checkpoint } from './supernet/checkpoint.ts';
+import { pick, type ImageSet } from './supernet/data/dataset.ts';
+import { loadIdxFolder, loadIdxPair } from './supernet/data/idx.ts';
+
+const ASSETS = fileURLToPath(new URL('./assets/', import.meta.url));
+export const SHIPPED_CHECKPOINT = join(ASSETS, 'fashion-tiny.safetensors');
+export const SHIPPED_IMAGES = join(ASSETS, 'fashion-mnist-mini');
+/** Training images over which batch norms are calibrated. */
+const CALIBRATION_IMAGES = 500;
+/** More threads than this gain nothing on nets of this size. */
+const MAX_THREADS = 4;
+/** The folder is locked by a process that dies with its lock, so a free one is got at once. */
+const STATE_LOCK_MS = 300;
+
+export interface Images {
+  readonly calibration: ImageSet;
+  readonly validation: ImageSet;
+  readonly test: ImageSet;
+}
+
+/** Calibration, validation and test images: the compact set that ships, or the user's folder of IDX files with the same splits. */
+export function loadImages(folder: string | null): Outcome<Images> {
+  if (folder !== null) {
+    const loaded = loadIdxFolder(folder);
+    if (!loaded.ok) return loaded;
+    const { train, validation, test } = loaded.value;
+    const count = Math.min(CALIBRATION_IMAGES, train.count);
+    return ok({ calibration: pick(train, Array.from({ length: count }, (_, i) => i)), validation, test }); // prettier-ignore
+  }
+  const sets = (['calibration', 'validation', 'test'] as const).map((name) => loadIdxPair(SHIPPED_IMAGES, name));
+  const broken = sets.find((set) => !set.ok);
+  if (broken?.ok === false) return broken;
+  const [calibration, validation, test] = sets.map((set) => (set as { readonly value: ImageSet }).value) as [ImageSet, ImageSet, ImageSet];
+  return ok({ calibration, validation, test });
+}
+
+/** Names a set of images by what is in it, e.g. `test-2500-1a2b3c4d`, so that accuracies of other images never pass for these. */
+function splitName(kind: 'validation' | 'test', set: ImageSet): string {
+  const hash = createHash('sha256').update(set.pixels).update(set.labels).digest('hex').slice(0, 8);
+  return `${kind}-${set.count}-${hash}`;
+}
+
+export interface ControllerSettings {
+  /** Database, blobs and what else must survive; made where it is not there. */
+  readonly stateDir: string;
+  readonly checkpointPath: string;
+  /** Folder of IDX files; null: the images that ship. */
+  readonly dataDir: string | null;
+  readonly host: string;
+  /** Of the broker; 0: any free one. */
+  readonly mqttPort: number;
+  readonly hostLockPath: string;
+  readonly log: (line: string) => void;
+}
+
+export interface Controller {
+  readonly db: Db;
+  readonly blobs: BlobStore;
+  readonly fleet: Fleet;
+  readonly checkpoint: Checkpoint;
+  readonly weightsHash: string;
+  readonly images: Images;
+  readonly splits: { readonly validation: string; readonly test: string };
+  /** The artifact and validation error of a subnet; what is known already costs no turn of the host lock. */
+  prepare(subnet: Subnet, signal: AbortSignal): Promise<Outcome<Prepared>>;
+  /** Its accuracy on the test images, with predictions: for reports, never for a choice. */
+  testAccuracy(subnet: Subnet, signal: AbortSignal): Promise<Outcome<AccuracyRow>>;
+  /** Waits for this process's turn to use the host, as agents here do. CANCELED where the signal aborts first. */
+  takeTurn(signal: AbortSignal): Promise<Outcome<HostLock>>;
+  close(): Promise<void>;
+}
+
+/** Everything that can be wrong with the settings is an Outcome, and leaves nothing running. */
+export async function openController(settings: ControllerSettings): Promise<Outcome<Controller>> {
+  const closers: (() => unknown)[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  const opened = await open(settings, closers, close).catch(async (error: unknown) => {
+    await close();
+    throw error;
+  });
+  if (!opened.ok) await close();
+  return opened;
+}
+
+async function open(settings: ControllerSettings, closers: (() => unknown)[], close: () => Promise<void>): Promise<Outcome<Controller>> {
+  const { stateDir, log } = settings;
+  const checkpoint = readCheckpoint(settings.checkpointPath);
+  if (!checkpoint.ok) return checkpoint;
+  const images = loadImages(settings.dataDir);
+  if (!images.ok) return images;
+  const locked = await lockStateDir(stateDir);
+  if (!locked.ok) return locked;
+  closers.push(() => locked.value.release());
+  const db = await openDatabase(join(stateDir, 'fleet.sqlite'));
+  if (!db.ok) return db;
+  closers.push(() => db.value.destroy());
+  const blobs = openBlobStore(join(stateDir, 'blobs'));
+  const fleet = await startFleet({ db: db.value, blobs, host: settings.host, port: settings.mqttPort, log });
+  if (!fleet.ok) return fleet;
+  closers.push(() => fleet.value.close());
+  const splits = { validation: splitName('validation', images.value.validation), test: splitName('test', images.value.test) };
+  const evaluator = await startEvaluator({
+    checkpointPath: settings.checkpointPath,
+    blobsDir: blobs.dir,
+    calibration: images.value.calibration,
+    splits: { [splits.validation]: images.value.validation, [splits.test]: images.value.test },
+    threads: Math.min(MAX_THREADS, availableParallelism()),
+  });
+  if (!evaluator.ok) return evaluator;
+  closers.push(() => evaluator.value.close());
+  const takeTurn = turns(settings.hostLockPath);
+  const stages = { db: db.value, blobs, evaluator: evaluator.value, takeTurn };
+  return ok({
+    db: db.value,
+    blobs,
+    fleet: fleet.value,
+    checkpoint: checkpoint.value,
+    weightsHash: evaluator.value.weightsHash,
+    images: images.value,
+    splits,
+    async prepare(subnet, signal) {
+      const made = await accuracyWith(stages, subnet, splits.validation, signal);
+      return made.ok ? ok({ manifestSha256: made.value.manifestSha256, error: 1 - made.value.row.correct / made.value.row.total }) : made;
+    },
+    async testAccuracy(subnet, signal) {
+      const made = await accuracyWith(stages, subnet, splits.test, signal);
+      return made.ok ? ok(made.value.row) : made;
+    },
+    takeTurn,
+    close,
+  });
+}
+
+async function lockStateDir(stateDir: string): Promise<Outcome<HostLock>> {
+  try {
+    return ok(await acquireHostLock({ path: join(stateDir, 'controller.lock'), signal: AbortSignal.timeout(STATE_LOCK_MS) }));
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'TimeoutError') {
+      return failed('BUSY', `Another controller works in ${stateDir}: stop it first, or give another folder with --state.`);
+    }
+    return failed(
+      'INVALID_INPUT',
+      `The state folder ${stateDir} cannot be used: ${error instanceof Error ? error.message : String(error)}.`,
+    );
+  }
+}
+
+function turns(path: string): Controller['takeTurn'] {
+  return async (signal) => {
+    try {
+      return ok(await acquireHostLock({ path, signal }));
+    } catch (error) {
+      if (signal.aborted) return failed('CANCELED', 'Stopped while waiting for a turn on this host.');
+      throw error;
+    }
+  };
+}
+
+interface Stages {
+  readonly db: Db;
+  readonly blobs: BlobStore;
+  readonly evaluator: Evaluator;
+  readonly takeTurn: Controller['takeTurn'];
+}
+
+/** Materialises and evaluates under the host lock, unless both are rows already and the artifact is on the disk. */
+async function accuracyWith(
+  { db, blobs, evaluator, takeTurn }: Stages,
+  subnet: Subnet,
+  split: string,
+  signal: AbortSignal,
+): Promise<Outcome<{ readonly manifestSha256: string; readonly row: AccuracyRow }>> {
+  const { space, weightsHash } = evaluator;
+  const id = subnetId(space, subnet);
+  const known = (await artifactsOf(db, weightsHash)).get(id);
+  const row = await accuracyOf(db, id, weightsHash, split);
+  if (known !== undefined && row !== null && blobs.has(known.manifestSha256)) return ok({ manifestSha256: known.manifestSha256, row });
+  const turn = await takeTurn(signal);
+  if (!turn.ok) return turn;
+  try {
+    const artifact = await evaluator.materialise(subnet, { signal });
+    if (!artifact.ok) return artifact;
+    await addArtifact(db, artifactRow(artifact.value));
+    const manifestSha256 = artifact.value.manifestRef.sha256;
+    if (row !== null) return ok({ manifestSha256, row });
+    const accuracy = await evaluator.accuracy(artifact.value, split, { signal });
+    if (!accuracy.ok) return accuracy;
+    const { correct, total, predictions } = accuracy.value;
+    const bytes = predictions.some((prediction) => prediction > 255) ? null : Uint8Array.from(predictions);
+    const made: AccuracyRow = { subnetId: id, weightsHash, split, correct, total, predictions: bytes };
+    await addAccuracy(db, { ...made, at: Date.now() });
+    return ok({ manifestSha256, row: made });
+  } finally {
+    turn.value.release();
+  }
+}
+
+function artifactRow({ subnetId: id, weightsHash, manifestRef, macs, parameters }: Artifact): Parameters<typeof addArtifact>[1] {
+  return { subnetId: id, weightsHash, manifestSha256: manifestRef.sha256, macs, parameters, at: Date.now() };
+}
