@@ -17,12 +17,12 @@ const IR_VERSION = 8n;
 export const OPSET = 17;
 
 /** Whole numbers become INT attributes, arrays of them INTS; a float must be marked, since 1.0 and 1 are one number here. */
-export type Attribute = number | readonly number[] | { readonly float: number };
+type Attribute = number | readonly number[] | { readonly float: number };
 
 /** Dimensions; a string is a dimension that each run may choose, under that name. */
-export type GraphShape = readonly (number | string)[];
+type GraphShape = readonly (number | string)[];
 
-export type Attributes = Readonly<Record<string, Attribute>>;
+type Attributes = Readonly<Record<string, Attribute>>;
 
 export interface ExternalPlace {
   readonly location: string;
