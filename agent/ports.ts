@@ -1,7 +1,8 @@
 // What the agent's core asks of its host. The core imports nothing from Node, so that a phone's browser can host it too.
-import type { Manifest } from '@ofa-fleet/shared/artifact.ts';
+import type { BlobRef, Manifest } from '@ofa-fleet/shared/artifact.ts';
 import type { Energy, Measurement, Plan, RunConditions } from '@ofa-fleet/shared/measurement.ts';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { JobUpdate } from '@ofa-fleet/shared/protocol.ts';
 
 /** Time, as everything here takes it. */
 export type { Clock } from '@ofa-fleet/shared/clock.ts';
@@ -133,4 +134,60 @@ export interface SlotStore {
   read(): SlotRow;
   /** Durable when it returns. */
   write(row: SlotRow): void;
+}
+
+/** Blobs on this device, by hash; `openPartial` resumes what had begun to arrive. */
+export interface BlobShelf {
+  /** Folder in which a ModelSource of kind `blobs` looks. */
+  readonly dir: string;
+  has(sha256: string): boolean;
+  get(sha256: string): Outcome<Uint8Array>;
+  openPartial(ref: BlobRef): Promise<Outcome<IncomingBlob>>;
+}
+
+export interface IncomingBlob {
+  missing(): readonly number[];
+  /** HASH_MISMATCH: ask for the block again. LOW_DISK: stop. */
+  write(index: number, bytes: Uint8Array): Promise<Outcome<void>>;
+  finish(): Promise<Outcome<void>>;
+  close(): Promise<void>;
+}
+
+export interface DiskSpace {
+  readonly freeBytes: number;
+  readonly totalBytes: number;
+}
+
+/** Whoever measures on this host takes turns. */
+export interface TurnLock {
+  /** Rejects when the signal aborts. */
+  acquire(signal: AbortSignal): Promise<{ release(): void }>;
+}
+
+/** A job that this device has accepted and not yet been released from. */
+export interface HeldJob {
+  readonly jobId: string;
+  readonly attempt: number;
+  readonly phase: 'running' | 'done';
+}
+
+/** What must reach the controller, in the order in which it was committed. `id` is the message's id at each transmission. */
+export interface OutboxRow {
+  readonly id: string;
+  readonly update: JobUpdate;
+}
+
+/** The agent's durable memory of its jobs. Each change is one commit that survives a power cut; each method resolves after it. */
+export interface Outbox {
+  held(): Promise<readonly HeldJob[]>;
+  /** The job runs from here on, and the controller will be told. */
+  accept(row: OutboxRow): Promise<void>;
+  /** The job ends here (result, reject, interrupted), and the controller will be told. */
+  finish(row: OutboxRow): Promise<void>;
+  /** The controller wants nothing of this job any more: neither the job nor its rows are kept. */
+  forget(jobId: string): Promise<void>;
+  /** The controller has committed this row. Null where it is not there (any more). */
+  acknowledge(id: string): Promise<OutboxRow | null>;
+  oldest(limit: number): Promise<readonly OutboxRow[]>;
+  fill(): Promise<{ readonly rows: number; readonly oldestAtMs: number | null; readonly isNearlyFull: boolean }>;
 }
