@@ -58,7 +58,7 @@ export function describeMeasurement(path: string, m: Measurement): string {
     ['before', `load ${orDash(m.loadMs)}, first run ${orDash(m.firstRunMs)}, ${m.warmUpRuns ?? 0} warm-up runs`],
     ['binding', `${orDash(m.bindingMs)} is what a model that does nothing takes here (included above)`],
     ...energy,
-    ['verdict', `${m.verdict.state}`],
+    ['verdict', m.verdict.state],
     ...m.verdict.findings.map((finding) => [
       '',
       `${finding.effect === 'information' ? 'note' : finding.effect}: ${finding.reason}: ${finding.message}`,

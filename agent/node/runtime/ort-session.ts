@@ -33,6 +33,9 @@ function explain(error: unknown, doing: string): Outcome<never> {
       `${doing}: this runtime lacks an operator (${message}). Export the model with operators of opset <= 17.`,
     );
   }
+  if (/no available backend/i.test(message)) {
+    return failed('RUNTIME_MISSING', `${doing}: the runtime itself cannot start (${message}). Reinstall it, or take another --runtime.`);
+  }
   if (/external data|external initializer|No such file|file_size|GetFileLength/i.test(message)) {
     return failed('NOT_FOUND', `${doing}: its external data is missing or too short (${message}). Put the data files beside the model.`);
   }

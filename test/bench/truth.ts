@@ -1,0 +1,125 @@
+// `npm run bench:truth`: does the agent tell the truth? Its median against a plain loop of the same runtime in a process of the same kind, in
+// interleaved pairs of random order. Passes where the geometric mean of the ratios lies within max(2 %, 5 µs) of 1 for each model.
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs, promisify } from 'node:util';
+import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
+import { acquireHostLock, defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
+import { median } from '@ofa-fleet/shared/statistics.ts';
+import { createMeasurer } from '../../agent/node/measure-process.ts';
+import { writeConvStack, type StackShape } from '../helpers/small-models.ts';
+
+/** About 0.2, 1, 5 and 20 ms on one thread of a current server core. */
+const MODELS: readonly StackShape[] = [
+  { channels: 32, size: 28, layers: 3 },
+  { channels: 32, size: 28, layers: 14 },
+  { channels: 64, size: 56, layers: 6 },
+  { channels: 64, size: 56, layers: 24 },
+];
+const LIMIT_SHARE = 0.02;
+const LIMIT_MS = 0.005;
+
+const PLAIN_LOOP = fileURLToPath(new URL('./plain-loop.ts', import.meta.url));
+const run = promisify(execFile);
+
+async function plainMedianMs(path: string): Promise<number> {
+  const { stdout } = await run(process.execPath, [PLAIN_LOOP, path]);
+  return Number(stdout);
+}
+
+interface AgentAnswer {
+  readonly medianMs: number;
+  readonly state: string;
+}
+
+async function agentMedianMs(path: string): Promise<AgentAnswer> {
+  const outcome = await createMeasurer({ runtime: 'onnxruntime-node' }).measure(
+    { kind: 'file', path },
+    DEFAULT_PLAN,
+    new AbortController().signal,
+  );
+  if (!outcome.ok) throw new Error(outcome.message);
+  const { latency, verdict } = outcome.value;
+  if (latency.value === null) throw new Error('the agent gave no latency');
+  return { medianMs: latency.value, state: verdict.state };
+}
+
+/** 97.5 % quantile of Student's t with `df` degrees of freedom (Cornish-Fisher expansion; within 0.3 % for df >= 5). */
+function t975(df: number): number {
+  const z = 1.959964;
+  return z + (z ** 3 + z) / (4 * df) + (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * df ** 2);
+}
+
+/** Geometric mean of ratios with its 95 % interval. */
+function geometricMean(ratios: readonly number[]): { readonly mean: number; readonly lo: number; readonly hi: number } {
+  const logs = ratios.map(Math.log);
+  const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
+  const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (logs.length - 1);
+  const half = t975(logs.length - 1) * Math.sqrt(variance / logs.length);
+  return { mean: Math.exp(mean), lo: Math.exp(mean - half), hi: Math.exp(mean + half) };
+}
+
+interface Row {
+  readonly text: string;
+  readonly passed: boolean;
+}
+
+async function compare(path: string, pairs: number): Promise<Row> {
+  const ratios: number[] = [];
+  const plains: number[] = [];
+  const states: string[] = [];
+  for (let i = 0; i < pairs; i++) {
+    const agentFirst = Math.random() < 0.5;
+    const early = agentFirst ? await agentMedianMs(path) : null;
+    const plain = await plainMedianMs(path);
+    const agent = early ?? (await agentMedianMs(path));
+    ratios.push(agent.medianMs / plain);
+    plains.push(plain);
+    states.push(agent.state);
+  }
+  const plain = median(plains);
+  const { mean, lo, hi } = geometricMean(ratios);
+  const limit = Math.max(LIMIT_SHARE, LIMIT_MS / plain);
+  const passed = Math.abs(mean - 1) <= limit;
+  const valid = states.filter((state) => state === 'valid').length;
+  const cells = [
+    plain.toPrecision(4).padStart(9),
+    mean.toFixed(4).padStart(8),
+    `[${lo.toFixed(4)}, ${hi.toFixed(4)}]`.padStart(18),
+    `±${(100 * limit).toFixed(1)} %`.padStart(8),
+    `${valid}/${pairs}`.padStart(7),
+    passed ? 'pass' : 'FAIL',
+  ];
+  return { text: cells.join('  '), passed };
+}
+
+const { values } = parseArgs({ options: { pairs: { type: 'string', default: '20' } } });
+const pairs = Number(values.pairs);
+if (!Number.isInteger(pairs) || pairs < 2) {
+  process.stderr.write(`--pairs takes a whole number of at least 2, got ${values.pairs}.\n`);
+  process.exit(2);
+}
+const dir = mkdtempSync(join(tmpdir(), 'ofa-truth-'));
+const lock = await acquireHostLock({ path: defaultHostLockPath(), signal: new AbortController().signal });
+try {
+  process.stdout.write(
+    `${pairs} interleaved pairs a model; ratio = agent's median / plain loop's median (geometric mean, 95 % interval)\n`,
+  );
+  process.stdout.write(' plain ms     ratio            interval     limit    valid\n');
+  let passed = 0;
+  for (const [i, shape] of MODELS.entries()) {
+    const path = join(dir, `model-${i}.onnx`);
+    writeConvStack(path, shape);
+    const row = await compare(path, pairs);
+    process.stdout.write(`${row.text}\n`);
+    if (row.passed) passed++;
+  }
+  process.stdout.write(`${passed} of ${MODELS.length} models within the limit\n`);
+  process.exitCode = passed === MODELS.length ? 0 : 1;
+} finally {
+  lock.release();
+  rmSync(dir, { recursive: true, force: true });
+}
