@@ -1,6 +1,6 @@
 // Remembers what was materialised, beside the blobs: a small record under a key that covers everything the result depends on. A record
 // that is lost or torn costs the work again and nothing else, so it is written without syncs.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { blobRefSchema, blobsOf, manifestSchema } from '@ofa-fleet/shared/artifact.ts';
@@ -37,8 +37,15 @@ export function recallArtifact(blobs: BlobStore, space: Space, key: string): Art
 
 export function rememberArtifact(blobs: BlobStore, key: string, artifact: Artifact): void {
   const { subnetId, subnet, weightsHash, manifestRef, macs, parameters } = artifact;
-  mkdirSync(join(blobs.dir, 'artifacts'), { recursive: true });
   const file = fileOf(blobs, key);
-  writeFileSync(`${file}.${process.pid}.tmp`, JSON.stringify({ subnetId, subnet, weightsHash, manifestRef, macs, parameters }));
-  renameSync(`${file}.${process.pid}.tmp`, file);
+  const draft = `${file}.${process.pid}.tmp`;
+  try {
+    mkdirSync(join(blobs.dir, 'artifacts'), { recursive: true });
+    writeFileSync(draft, JSON.stringify({ subnetId, subnet, weightsHash, manifestRef, macs, parameters }));
+    renameSync(draft, file);
+  } catch (error) {
+    // no room for the record: the artifact itself is whole
+    if ((error as NodeJS.ErrnoException).code !== 'ENOSPC') throw error;
+    rmSync(draft, { force: true });
+  }
 }

@@ -39,8 +39,12 @@ export async function openPartialBlob(
   const isBlock = (index: number, bytes: Uint8Array) =>
     sha256Hex(bytes) === Buffer.from(digests.subarray(index * DIGEST_BYTES, (index + 1) * DIGEST_BYTES)).toString('hex');
 
-  const part = await openReadWrite(partPath);
-  const marks = await openReadWrite(marksPath);
+  const opened = await Promise.allSettled([openReadWrite(partPath), openReadWrite(marksPath)]);
+  const [part, marks] = opened.flatMap((end) => (end.status === 'fulfilled' ? [end.value] : []));
+  if (part === undefined || marks === undefined) {
+    await part?.close();
+    return diskFailure(opened.find((end) => end.status === 'rejected')?.reason, incoming, ref.bytes);
+  }
   const missing = new Set(Array.from({ length: blocks }, (_, index) => index));
   const marked = await readFile(marksPath);
   for (let index = 0; index < Math.min(blocks, marked.length); index++) {
