@@ -53,15 +53,15 @@ export async function openPartialBlob(
     if (isBlock(index, buffer.subarray(0, bytesRead))) missing.delete(index);
   }
 
-  async function close(): Promise<void> {
+  const close = async (): Promise<void> => {
     await part.close();
     await marks.close();
-  }
+  };
 
-  async function discard(): Promise<void> {
+  const discard = async (): Promise<void> => {
     await rm(partPath, { force: true });
     await rm(marksPath, { force: true });
-  }
+  };
 
   return ok({
     missing: () => [...missing],
