@@ -15,6 +15,7 @@ interface NativeBackend {
   readonly binding: {
     readonly TF_ATTR_TYPE: number;
     readonly TF_ATTR_FLOAT: number;
+    readonly TF_ATTR_INT: number;
     readonly TF_ATTR_STRING: number;
     readonly TF_ATTR_BOOL: number;
     readonly TF_FLOAT: number;
@@ -40,7 +41,69 @@ export function conv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Te
 /** x [N, H, W, C], filter [k, k, C, 1]. */
 export function depthwiseConv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
   const [padded, mode] = pad(x, filter.shape[0], stride);
-  return tf.depthwiseConv2d(padded, filter, stride, mode);
+  const backend = native();
+  if (backend === null || stride === 1 || filter.shape[0] < 5) return tf.depthwiseConv2d(padded, filter, stride, mode);
+  const op = tf.customGrad((...args) => {
+    const [input, kernel, save] = args as unknown as [tf.Tensor4D, tf.Tensor4D, tf.GradSaveFunc];
+    save([input, kernel]);
+    const gradFunc = (dy: tf.Tensor4D, saved: tf.Tensor[]) => {
+      const [inputSaved, kernelSaved] = saved as [tf.Tensor4D, tf.Tensor4D];
+      const sides = tf.tensor1d(inputSaved.shape, 'int32');
+      const toInput = backend.executeSingleOutput('DepthwiseConv2dNativeBackpropInput', convAttributes(backend, 2), [
+        sides,
+        kernelSaved,
+        dy,
+      ]);
+      return [toInput, filterGradientStride2(backend, inputSaved, dy, kernelSaved.shape[0])];
+    };
+    return { value: tf.depthwiseConv2d(input, kernel, 2, 'valid'), gradFunc };
+  });
+  return op(padded, filter) as tf.Tensor4D;
+}
+
+function convAttributes(backend: NativeBackend, stride: number): object[] {
+  const { TF_ATTR_INT, TF_ATTR_STRING } = backend.binding;
+  return [
+    floatType(backend),
+    { name: 'strides', type: TF_ATTR_INT, value: [1, stride, stride, 1] },
+    { name: 'padding', type: TF_ATTR_STRING, value: 'VALID' },
+    { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
+    { name: 'dilations', type: TF_ATTR_INT, value: [1, 1, 1, 1] },
+  ];
+}
+
+/**
+ * Gradient to the filter of a depthwise convolution with stride 2. TensorFlow's own kernel is 2 to 5 times slower at 5x5 and 7x7 than
+ * the same sum taken apart by parity: taps (2i + a, 2j + b) meet only the pixels of rows of parity a and columns of parity b, at stride 1.
+ * x [N, H, W, C] padded, dy [N, h, w, C] -> [k, k, C, 1].
+ */
+function filterGradientStride2(backend: NativeBackend, x: tf.Tensor4D, dy: tf.Tensor4D, k: number): tf.Tensor4D {
+  const [batch, height, width, channels] = x.shape;
+  const [, rows, columns] = dy.shape;
+  const even = tf.pad(x, [
+    [0, 0],
+    [0, height % 2],
+    [0, width % 2],
+    [0, 0],
+  ]);
+  const byParity = tf.reshape(even, [batch, Math.ceil(height / 2), 2, Math.ceil(width / 2), 2, channels]);
+  const half = Math.ceil(k / 2);
+  const parts = [0, 1].flatMap((a) =>
+    [0, 1].map((b) => {
+      const [taps, tapsAcross] = [Math.ceil((k - a) / 2), Math.ceil((k - b) / 2)];
+      const [h, w] = [rows + taps - 1, columns + tapsAcross - 1];
+      const pixels = tf.reshape(tf.slice(byParity, [0, 0, a, 0, b, 0], [batch, h, 1, w, 1, channels]), [batch, h, w, channels]);
+      const sides = tf.tensor1d([taps, tapsAcross, channels, 1], 'int32');
+      const part = backend.executeSingleOutput('DepthwiseConv2dNativeBackpropFilter', convAttributes(backend, 1), [pixels, sides, dy]);
+      return tf.pad(tf.reshape(part, [taps, tapsAcross, channels]), [
+        [0, half - taps],
+        [0, half - tapsAcross],
+        [0, 0],
+      ]);
+    }),
+  );
+  const woven = tf.transpose(tf.reshape(tf.stack(parts), [2, 2, half, half, channels]), [2, 0, 3, 1, 4]);
+  return tf.reshape(tf.slice(tf.reshape(woven, [2 * half, 2 * half, channels]), [0, 0, 0], [k, k, channels]), [k, k, channels, 1]);
 }
 
 /** TensorFlow's own 'same' is symmetric at stride 1 only, so the zeros are put there by hand at stride 2. */

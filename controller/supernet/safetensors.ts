@@ -73,7 +73,10 @@ export function decodeSafetensors(bytes: Uint8Array, origin: string): Outcome<Te
       return corrupt(`tensor "${name}" of shape ${shape.join('x')} needs ${bytesNeeded} bytes, has ${offsets[1] - offsets[0]}`);
     if (start + offsets[1] > bytes.length)
       return corrupt(`tensor "${name}" ends at byte ${start + offsets[1]}, the file at ${bytes.length}; it was cut short`);
-    tensors.set(name, { shape, data: new Float32Array(bytes.slice(start + offsets[0], start + offsets[1]).buffer) });
+    // Copied: a Buffer's own slice would share memory, at an offset that float32 may not be aligned to.
+    const data = new Float32Array(bytesNeeded / Float32Array.BYTES_PER_ELEMENT);
+    new Uint8Array(data.buffer).set(bytes.subarray(start + offsets[0], start + offsets[1]));
+    tensors.set(name, { shape, data });
     end = Math.max(end, offsets[1]);
   }
   if (start + end !== bytes.length) return corrupt(`${bytes.length - start - end} bytes follow the last tensor`);

@@ -1,0 +1,82 @@
+// What a training run must remember to go on after a kill at any moment: where it is, and (in the same file, so they cannot disagree)
+// weights and momenta. Invariant: the state of step s was written whole before step s + 1 began to matter; everything drawn or computed
+// later follows from it and the settings alone.
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { writeAtomically } from '../checkpoint.ts';
+import { decodeSafetensors, encodeSafetensors, type PlainTensor } from '../safetensors.ts';
+
+const positionSchema = z.object({
+  /** What the run was started with; a state of other settings is refused. */
+  settings: z.string(),
+  /** Index of the phase, and the step to do next in it. */
+  phase: z.int(),
+  step: z.int(),
+  /** Highest mean validation accuracy of the phase so far; its weights are in the phase's file. null: none yet. */
+  best: z.number().nullable(),
+  startedAt: z.string(),
+  trainingSeconds: z.number(),
+});
+
+export type Position = Readonly<z.infer<typeof positionSchema>>;
+
+export interface RunState {
+  readonly position: Position;
+  readonly weights: ReadonlyMap<string, PlainTensor>;
+  readonly momenta: ReadonlyMap<string, PlainTensor>;
+}
+
+const STATE_FILE = 'state.safetensors';
+const MOMENTUM = 'momentum:';
+
+export function writeState(folder: string, { position, weights, momenta }: RunState): void {
+  const tensors = new Map(weights);
+  for (const [name, momentum] of momenta) tensors.set(MOMENTUM + name, momentum);
+  writeAtomically(join(folder, STATE_FILE), encodeSafetensors({ metadata: { position: JSON.stringify(position) }, tensors }));
+}
+
+/** null where no run was begun in the folder. Fails with CORRUPT_FILE, or INVALID_INPUT where the run had other settings. */
+export function readState(folder: string, settings: string): Outcome<RunState | null> {
+  const file = join(folder, STATE_FILE);
+  if (!existsSync(file)) return ok(null);
+  const decoded = decodeSafetensors(readFileSync(file), file);
+  if (!decoded.ok) return decoded;
+  let position: Position;
+  try {
+    position = positionSchema.parse(JSON.parse(decoded.value.metadata['position'] ?? ''));
+  } catch {
+    return failed('CORRUPT_FILE', `${file} does not say where its run was; remove ${folder} to train from the start.`);
+  }
+  if (position.settings !== settings) {
+    return failed(
+      'INVALID_INPUT',
+      `${folder} holds a run with other settings (${position.settings}), asked for: ${settings}. Name another folder, or remove it to train from the start.`,
+    );
+  }
+  const weights = new Map<string, PlainTensor>();
+  const momenta = new Map<string, PlainTensor>();
+  for (const [name, tensor] of decoded.value.tensors) {
+    if (name.startsWith(MOMENTUM)) momenta.set(name.slice(MOMENTUM.length), tensor);
+    else weights.set(name, tensor);
+  }
+  return ok({ position, weights, momenta });
+}
+
+/** The best weights of a finished or running phase. */
+export function writeBest(folder: string, phase: number, name: string, weights: ReadonlyMap<string, PlainTensor>): void {
+  writeAtomically(bestFile(folder, phase, name), encodeSafetensors({ metadata: {}, tensors: weights }));
+}
+
+export function readBest(folder: string, phase: number, name: string): Outcome<ReadonlyMap<string, PlainTensor>> {
+  const file = bestFile(folder, phase, name);
+  if (!existsSync(file))
+    return failed('NOT_FOUND', `${file} is missing, so the run cannot go on; remove ${folder} to train from the start.`);
+  const decoded = decodeSafetensors(readFileSync(file), file);
+  return decoded.ok ? ok(decoded.value.tensors) : decoded;
+}
+
+function bestFile(folder: string, phase: number, name: string): string {
+  return join(folder, `best-${phase}-${name}.safetensors`);
+}
