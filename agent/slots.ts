@@ -16,7 +16,7 @@ export interface SlotsHost {
   readonly onChange: () => void;
 }
 
-export type SlotPhase = 'none' | 'verifying' | 'probation' | 'committed' | 'failed';
+type SlotPhase = 'none' | 'verifying' | 'probation' | 'committed' | 'failed';
 
 export interface SlotsState {
   readonly phase: SlotPhase;

@@ -39,7 +39,7 @@ function joules(value: number): string {
 }
 
 /** The measurement for people: the number with its interval, whether to believe it and why not, and how it came about. */
-export function describeMeasurement(path: string, m: Measurement): string {
+function describeMeasurement(path: string, m: Measurement): string {
   const { runtime, conditions } = m.provenance;
   const energy =
     m.energy.net.value === null

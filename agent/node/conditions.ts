@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import type { RunConditions } from '@ofa-fleet/shared/measurement.ts';
 import type { Conditions } from '../ports.ts';
 import { listNames, readNumber, readText, type HostRoots } from './host-files.ts';
+import { readTemperatureC } from './temperature.ts';
 
 /** The kernel counts CPU time in ticks of 10 ms on all common builds (USER_HZ = 100). */
 const TICK_MS = 10;
@@ -15,7 +16,7 @@ interface CpuTime {
 }
 
 /** Busy and total CPU time of all cores since boot, from the first line of /proc/stat; time stolen by a hypervisor counts as busy. */
-export function readCpuTime(procRoot: string): CpuTime | null {
+function readCpuTime(procRoot: string): CpuTime | null {
   const line = readText(join(procRoot, 'stat'))?.split('\n')[0];
   if (line?.startsWith('cpu ') !== true) return null;
   const ticks = line.split(/\s+/).slice(1, 9).map(Number);
@@ -93,18 +94,6 @@ function clockRange(start: ClockReading | null, end: ClockReading | null): RunCo
   const visited =
     start.policy === end.policy && total > 0 ? spent.filter(({ time }) => time / total >= VISITED_SHARE).map(({ mhz }) => mhz) : [];
   return { start: start.mhz, min: Math.min(start.mhz, end.mhz, ...visited), end: end.mhz };
-}
-
-/** Hottest thermal zone in °C. */
-export function readTemperatureC(sysfsRoot: string): number | null {
-  const base = join(sysfsRoot, 'class/thermal');
-  const zones = listNames(base).filter((name) => name.startsWith('thermal_zone'));
-  const values = zones.flatMap((zone) => {
-    const milli = readNumber(join(base, zone, 'temp'));
-    // Below -40 °C a sensor is off (some report -256).
-    return milli === null || milli < -40_000 ? [] : [milli / 1000];
-  });
-  return values.length === 0 ? null : Math.max(...values);
 }
 
 export interface ConditionSources extends HostRoots {

@@ -9,7 +9,7 @@ import { externalDataLocations } from '../onnx-external.ts';
 import type { ModelSource } from '../ports.ts';
 
 /** Where a blob lies in a blob folder. */
-export function blobPath(blobsDir: string, sha256: string): string {
+function blobPath(blobsDir: string, sha256: string): string {
   return join(blobsDir, sha256.slice(0, 2), sha256);
 }
 

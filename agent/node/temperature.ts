@@ -1,12 +1,14 @@
-// The hottest thermal zone, for heartbeats.
+// The hottest thermal zone: for heartbeats, and around measurements.
 import { join } from 'node:path';
 import { listNames, readNumber } from './host-files.ts';
+
+/** A sensor below this is off (some report -256 °C). */
+const SENSOR_OFF_BELOW_C = -40;
 
 /** °C; null where no zone can be read. */
 export function readTemperatureC(sysfsRoot: string): number | null {
   const base = join(sysfsRoot, 'class/thermal');
-  const zones = listNames(base)
-    .filter((name) => name.startsWith('thermal_zone'))
-    .flatMap((name) => readNumber(join(base, name, 'temp')) ?? []);
-  return zones.length === 0 ? null : Math.max(...zones) / 1000;
+  const zones = listNames(base).filter((name) => name.startsWith('thermal_zone'));
+  const values = zones.map((zone) => (readNumber(join(base, zone, 'temp')) ?? NaN) / 1000).filter((value) => value >= SENSOR_OFF_BELOW_C);
+  return values.length === 0 ? null : Math.max(...values);
 }

@@ -212,7 +212,7 @@ describe('a disturbed measurement', () => {
 
 /** A fresh cgroup with a quota of half a core, in v1 or v2; null where it may not be made. */
 function tryQuota(): string | null {
-  const attempts = [
+  const attempts: readonly { readonly folder: string; readonly files: Readonly<Record<string, string>> }[] = [
     { folder: `/sys/fs/cgroup/cpu/ofa-test-${process.pid}`, files: { 'cpu.cfs_period_us': '100000', 'cpu.cfs_quota_us': '50000' } },
     { folder: `/sys/fs/cgroup/ofa-test-${process.pid}`, files: { 'cpu.max': '50000 100000' } },
   ];
