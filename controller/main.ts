@@ -11,6 +11,7 @@ import { startEvaluator, type Evaluator } from './evaluate/evaluator.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import { startFleet } from './fleet/start-fleet.ts';
 import type { Artifact } from './materialise/artifact.ts';
+import type { Space } from './space.ts';
 import { accuracyOf, addAccuracy, addArtifact, artifactsOf, type AccuracyRow } from './store/artifacts.ts';
 import { openDatabase, type Db } from './store/database.ts';
 import { subnetId, type Subnet } from './subnet.ts';
@@ -48,6 +49,24 @@ export function loadImages(folder: string | null): Outcome<Images> {
   if (broken?.ok === false) return broken;
   const [calibration, validation, test] = sets.map((set) => (set as { readonly value: ImageSet }).value) as [ImageSet, ImageSet, ImageSet];
   return ok({ calibration, validation, test });
+}
+
+/** The images, if the space takes such ones. */
+export function fitToSpace(space: Space, images: Images): Outcome<Images> {
+  const { channels, classes } = images.calibration;
+  if (channels !== space.inputChannels) {
+    return failed(
+      'INVALID_INPUT',
+      `The images have ${channels} channels, the supernet's space ${space.name} takes ${space.inputChannels}: give others with --data.`,
+    );
+  }
+  if (classes > space.classes) {
+    return failed(
+      'INVALID_INPUT',
+      `The images have ${classes} classes, the supernet's space ${space.name} tells ${space.classes} apart: give others with --data.`,
+    );
+  }
+  return ok(images);
 }
 
 /** Names a set of images by what is in it, e.g. `test-2500-1a2b3c4d`, so that accuracies of other images never pass for these. */
@@ -104,7 +123,8 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   const { stateDir, log } = settings;
   const checkpoint = readCheckpoint(settings.checkpointPath);
   if (!checkpoint.ok) return checkpoint;
-  const images = loadImages(settings.dataDir);
+  const loaded = loadImages(settings.dataDir);
+  const images = loaded.ok ? fitToSpace(checkpoint.value.space, loaded.value) : loaded;
   if (!images.ok) return images;
   const locked = await lockStateDir(stateDir);
   if (!locked.ok) return locked;

@@ -1,0 +1,157 @@
+// The `ofa-fleet` program. Exit codes: 0 done, 1 failed, 2 wrong use. Each command's code is loaded when it is called, not before.
+import { availableParallelism } from 'node:os';
+import { Command, CommanderError, Option } from 'commander';
+import { EXIT, withContext, type Context } from './context.ts';
+import type { DemoOptions } from './demo.ts';
+import type { DeployOptions } from './deploy.ts';
+import type { ExportOptions } from './export.ts';
+import type { FleetOptions } from './fleet.ts';
+import { example, positiveNumber, share, stateOption, wholeNumber } from './options.ts';
+import type { ReportOptions } from './report.ts';
+import type { SearchOptions } from './search.ts';
+import type { ServeOptions } from './serve.ts';
+import type { TrainCommandOptions } from './train.ts';
+
+type Run = (action: (context: Context) => Promise<number>) => Promise<void>;
+
+const SHIPPED = new URL('../assets/fashion-tiny.safetensors', import.meta.url).pathname;
+const DEBIAN_IMAGES = '/usr/share/datasets/fashion-mnist';
+
+function addMaking(program: Command, run: Run): void {
+  program
+    .command('train')
+    .description('train a supernet; started again after a kill, it goes on where it was')
+    .addOption(new Option('--preset <name>', 'search space that ships with the program (default: "fashion-tiny")'))
+    .addOption(new Option('--space <file>', 'search space as a JSON file'))
+    .option('--data <dir>', 'folder with train- and t10k- IDX files, gzipped', DEBIAN_IMAGES)
+    .requiredOption('--out <file>', 'the supernet, as safetensors')
+    .addOption(new Option('--recipe <name>', 'how long and how').choices(['short', 'published']).default('short'))
+    .option('--seed <n>', 'of weights, order and subnets', wholeNumber(0, 2 ** 32 - 1), 0)
+    .option('--threads <n>', 'threads within an operator', wholeNumber(1, 256), Math.min(4, availableParallelism()))
+    .option('--scale <x>', 'multiplies the length of every phase, e.g. 0.01 to try it', positiveNumber('times'), 1)
+    .addHelpText('after', example('ofa-fleet train --preset fashion-tiny --out out/fashion-tiny.safetensors --scale 0.01'))
+    .action((options: TrainCommandOptions) => run(async (context) => (await import('./train.ts')).train(options, context)));
+
+  program
+    .command('export')
+    .description('write one subnet of a supernet as ONNX, calibrated and checked')
+    .argument('<checkpoint>', 'a supernet that `ofa-fleet train` made')
+    .requiredOption('--subnet <which>', '`largest`, `smallest`, or a JSON file')
+    .requiredOption('--out <dir>', 'a new folder')
+    .option('--data <dir>', 'IDX files to calibrate with (default: the images that ship)')
+    .addOption(
+      new Option('--statistics <which>', 'of the batch norms; `stored` ones are near chance')
+        .choices(['calibrated', 'stored'])
+        .default('calibrated'),
+    ) // prettier-ignore
+    .addHelpText('after', example('ofa-fleet export controller/assets/fashion-tiny.safetensors --subnet largest --out out/largest'))
+    .action((checkpoint: string, options: ExportOptions) =>
+      run(async (context) => (await import('./export.ts')).exportSubnet(checkpoint, options, context)),
+    );
+}
+
+function addFleet(program: Command, run: Run): void {
+  program
+    .command('serve')
+    .description('run the controller: its broker, its HTTP side, and the searches that are asked of it')
+    .addOption(stateOption())
+    .option('--checkpoint <file>', 'the supernet', SHIPPED)
+    .option('--data <dir>', 'IDX files for calibration, validation and test (default: the images that ship)')
+    .option('--host <address>', 'where broker and HTTP listen', '127.0.0.1')
+    .option('--mqtt-port <n>', 'of the broker; 0: any free one', wholeNumber(0, 65535), 1883)
+    .option('--http-port <n>', 'of the HTTP side; 0: any free one', wholeNumber(0, 65535), 8080)
+    .option('--insecure', 'allow an address that other machines reach, although nothing is encrypted yet', false)
+    .addHelpText('after', example('ofa-fleet serve', 'ofa-fleet serve --host 192.168.1.10 --insecure'))
+    .action((options: ServeOptions) => run(async (context) => (await import('./serve.ts')).serve(options, context)));
+
+  program
+    .command('search')
+    .description('let the fleet measure subnets and search among them; follows until the end')
+    .addOption(stateOption())
+    .option('--subnets <n>', 'distinct subnets, each measured on every device class', wholeNumber(1, 100_000), 40)
+    .option('--seed <n>', 'of the search', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
+    .addOption(new Option('--algorithm <name>', 'how to search').choices(['nsga2', 'random']).default('nsga2'))
+    .option('--class <names...>', 'device classes to measure on (default: all that are online)')
+    .option(
+      '--budget <ms>',
+      'latency that a chosen subnet has to keep (default: the median of what each class measured)',
+      positiveNumber('ms'),
+    )
+    .option('--cap <seconds>', 'longest time', positiveNumber('seconds'))
+    .option('--precision <share>', 'half-width of the interval of a median', share, 0.02)
+    .option('--stop', 'end the search that runs', false)
+    .addHelpText('after', example('ofa-fleet search --subnets 100 --budget 2.5'))
+    .action((options: SearchOptions) => run(async (context) => (await import('./search.ts')).search(options, context)));
+
+  program
+    .command('fleet')
+    .description('list the devices, or get a token for one more')
+    .addOption(stateOption())
+    .option('--token [name]', 'print the line with which a new device joins')
+    .option('--json', 'print the list as JSON', false)
+    .addHelpText('after', example('ofa-fleet fleet', 'ofa-fleet fleet --token kitchen-pi'))
+    .action((options: FleetOptions) => run(async (context) => (await import('./fleet.ts')).fleet(options, context)));
+
+  program
+    .command('deploy')
+    .description('make the best subnet within a latency budget what a device serves')
+    .argument('<device>', 'name or id, as `ofa-fleet fleet` lists it')
+    .addOption(stateOption())
+    .option('--budget <ms>', "latency to keep (default: the campaign's)", positiveNumber('ms'))
+    .option('--subnet <id>', 'this measured subnet, whatever it costs')
+    .option('--campaign <id>', 'choose from this one (default: the newest)')
+    .addHelpText('after', example('ofa-fleet deploy kitchen-pi --budget 2.5'))
+    .action((device: string, options: DeployOptions) =>
+      run(async (context) => (await import('./deploy.ts')).deploy(device, options, context)),
+    );
+
+  program
+    .command('report')
+    .description('write what a campaign measured, every number with its raw data, and the energy')
+    .addOption(stateOption())
+    .option('--campaign <id>', 'this one (default: the newest)')
+    .option('--out <dir>', 'folder for report.html, front.svg, trials.csv, trials.json and samples/', 'ofa-fleet-report')
+    .addHelpText('after', example('ofa-fleet report --out out/report'))
+    .action((options: ReportOptions) => run(async (context) => (await import('./report.ts')).report(options, context)));
+}
+
+function addDemo(program: Command, run: Run): void {
+  program
+    .command('demo')
+    .description('the whole loop on this machine, in under three minutes: two agents, a search, two deployments, a report')
+    .option('--subnets <n>', 'distinct subnets, each measured on both devices', wholeNumber(1, 10_000), 40)
+    .option('--cap <seconds>', 'the search ends so long after the start at the latest', positiveNumber('seconds'), 140)
+    .option('--budget <ms>', 'latency to keep on each device (default: the median of what it measured)', positiveNumber('ms'))
+    .option('--seed <n>', 'of the search', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
+    .option('--out <dir>', 'folder for state and report; a run that was cut off goes on from it', 'out/demo')
+    .option('--checkpoint <file>', 'the supernet', SHIPPED)
+    .option('--data <dir>', 'IDX files for calibration, validation and test (default: the images that ship)')
+    .addHelpText('after', example('ofa-fleet demo', 'ofa-fleet demo --subnets 6 --cap 60'))
+    .action((options: DemoOptions) => run(async (context) => (await import('./demo.ts')).demo(options, context)));
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  let code: number = EXIT.done;
+  const run: Run = async (action) => {
+    code = await withContext(action);
+  };
+  const program = new Command('ofa-fleet')
+    .description(
+      'Trains one supernet, lets a fleet of real devices measure its subnets over MQTT, searches, deploys the right one to each.',
+    )
+    .showHelpAfterError('(add --help for what can be given)')
+    .exitOverride();
+  addMaking(program, run);
+  addFleet(program, run);
+  addDemo(program, run);
+  for (const command of program.commands) command.exitOverride().showHelpAfterError('(add --help for what can be given)');
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+  }
+  return code;
+}
+
+process.exitCode = await main(process.argv.slice(2));
