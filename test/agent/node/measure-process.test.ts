@@ -4,11 +4,13 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmdirSync, rmSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN, measurementSchema, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { encodeOnnx } from '../../../agent/onnx-bytes.ts';
 import { createMeasurer } from '../../../agent/node/measure-process.ts';
+import type { RaplWriterTask } from '../../helpers/rapl-writer.ts';
 import { makeTree } from '../../helpers/sysfs-tree.ts';
 import { convStack, writeArtifact, writeConvStack } from '../../helpers/small-models.ts';
 
@@ -171,6 +173,42 @@ describe('a measurement in a process of its own', () => {
   }, 30_000);
 });
 
+describe('joules', () => {
+  it('per inference come out right from a simulated RAPL counter that wraps and draws more while the runner runs', async () => {
+    const rapl = 'class/powercap/intel-rapl:0';
+    const rangeMicrojoules = 90_000_000;
+    const sys = makeTree({ [`${rapl}/name`]: 'package-0', [`${rapl}/energy_uj`]: 0, [`${rapl}/max_energy_range_uj`]: rangeMicrojoules });
+    const control = new Int32Array(new SharedArrayBuffer(16));
+    const [idleMilliwatts, loadMilliwatts] = [10_000, 20_000];
+    control[0] = idleMilliwatts;
+    control[3] = loadMilliwatts;
+    const task: RaplWriterTask = { path: join(sys.root, rapl, 'energy_uj'), startMicrojoules: 0, rangeMicrojoules, control };
+    const writer = new Worker(new URL('../../helpers/rapl-writer.ts', import.meta.url), { workerData: task });
+    try {
+      const measurer = createMeasurer({ runtime: 'onnxruntime-node', roots: { sysfsRoot: sys.root, procRoot: '/proc' } });
+      const source = writeConvStack(join(dir, 'rapl.onnx'), { channels: 32, size: 28, layers: 4 });
+      const measuring = measurer.measure(source, { ...QUICK, energyRelativeHalfWidth: 0.5 }, never());
+      await waitFor(() => runners().length === 1);
+      Atomics.store(control, 2, Number(runners()[0]));
+      const { energy } = value(await measuring);
+      if (energy.net.value === null || energy.windowMs === null || energy.inferences === null)
+        throw new Error(energy.net.message ?? 'no joules');
+      expect(energy).toMatchObject({ sensor: 'rapl package-0', boundary: 'package' });
+      expect(energy.net.ci?.lo).toBeLessThan(energy.net.value);
+      // The runner sleeps in the idle windows and runs in the load window, whatever else this machine does.
+      const watts = (1000 * energy.net.value * energy.inferences) / energy.windowMs;
+      expect(watts).toBeGreaterThan((0.8 * loadMilliwatts) / 1000);
+      expect(watts).toBeLessThan((1.05 * loadMilliwatts) / 1000);
+      expect(energy.idleWatts?.before).toBeGreaterThan((0.95 * idleMilliwatts) / 1000);
+      expect(energy.gross.value).toBeGreaterThan(energy.net.value);
+    } finally {
+      Atomics.store(control, 1, 1);
+      await writer.terminate();
+      sys.remove();
+    }
+  }, 90_000);
+});
+
 describe('a disturbed measurement', () => {
   it('is flagged where a neighbour uses the cores', async () => {
     const neighbour = spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' });
@@ -184,7 +222,7 @@ describe('a disturbed measurement', () => {
     }
   }, 30_000);
 
-  it('is invalid where a cgroup quota of half a core stops it (a real quota if this machine lets us, else its counters on a tree)', async () => {
+  it('is invalid where a cgroup quota of a fifth of a core stops it (a real quota if this machine lets us, else its counters on a tree)', async () => {
     const source = writeConvStack(join(dir, 'quota.onnx'), SMALL);
     const cgroup = tryQuota();
     try {
@@ -210,11 +248,11 @@ describe('a disturbed measurement', () => {
   }, 30_000);
 });
 
-/** A fresh cgroup with a quota of half a core, in v1 or v2; null where it may not be made. */
+/** A fresh cgroup with a quota of a fifth of a core, in v1 or v2; null where it may not be made. */
 function tryQuota(): string | null {
   const attempts: readonly { readonly folder: string; readonly files: Readonly<Record<string, string>> }[] = [
-    { folder: `/sys/fs/cgroup/cpu/ofa-test-${process.pid}`, files: { 'cpu.cfs_period_us': '100000', 'cpu.cfs_quota_us': '50000' } },
-    { folder: `/sys/fs/cgroup/ofa-test-${process.pid}`, files: { 'cpu.max': '50000 100000' } },
+    { folder: `/sys/fs/cgroup/cpu/ofa-test-${process.pid}`, files: { 'cpu.cfs_period_us': '100000', 'cpu.cfs_quota_us': '20000' } },
+    { folder: `/sys/fs/cgroup/ofa-test-${process.pid}`, files: { 'cpu.max': '20000 100000' } },
   ];
   for (const { folder, files } of attempts) {
     try {

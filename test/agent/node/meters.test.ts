@@ -110,7 +110,7 @@ describe('a recorder', () => {
   it('records a counter that moves each millisecond and wraps meanwhile, and its joules come out right', async () => {
     const root = tree(zone('intel-rapl:0', 'package-0', 0));
     const range = 40_000_000; // µJ; at 10 W it wraps after 4 s, and starts 1.5 s before that
-    const control = new Int32Array(new SharedArrayBuffer(8));
+    const control = new Int32Array(new SharedArrayBuffer(16));
     control[0] = 10_000;
     const task: RaplWriterTask = {
       path: join(root, RAPL, 'intel-rapl:0/energy_uj'),
