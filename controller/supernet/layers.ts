@@ -58,7 +58,7 @@ export function depthwiseConv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: numbe
     };
     return { value: tf.depthwiseConv2d(input, kernel, 2, 'valid'), gradFunc };
   });
-  return op(padded, filter) as tf.Tensor4D;
+  return op(padded, filter);
 }
 
 function convAttributes(backend: NativeBackend, stride: number): object[] {
@@ -158,7 +158,7 @@ export function normaliseByBatch(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Te
         backend.executeMultipleOutputs('FusedBatchNormGradV3', attributes, [dy, ...saved], 5).slice(0, 3),
     };
   });
-  const y = fused(x, gamma, beta) as tf.Tensor4D;
+  const y = fused(x, gamma, beta);
   return [y, statistics as unknown as BatchStatistics];
 }
 

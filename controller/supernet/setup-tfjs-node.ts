@@ -126,11 +126,17 @@ async function setup(): Promise<void> {
   } catch {
     throw new Error('@tensorflow/tfjs-node is not installed; run `npm ci` with optional packages on (npm config get omit)');
   }
-  if (existsSync(join(packageDir, 'lib')) && addonLoads(packageDir)) return say('tfjs-node: the native addon is already there and loads.');
+  if (existsSync(join(packageDir, 'lib')) && addonLoads(packageDir)) {
+    say('tfjs-node: the native addon is already there and loads.');
+    return;
+  }
   if (await hostAnswers(OWN_HOST)) {
     say(`Trying the package's own installer (${OWN_HOST}) ...`);
     spawnSync(process.execPath, ['scripts/install.js'], { cwd: packageDir, stdio: 'ignore', timeout: OWN_INSTALL_TIMEOUT_MS });
-    if (addonLoads(packageDir)) return say('tfjs-node: native addon installed by the package itself.');
+    if (addonLoads(packageDir)) {
+      say('tfjs-node: native addon installed by the package itself.');
+      return;
+    }
     say('That did not give a loadable addon.');
   } else {
     say(`${OWN_HOST} does not answer within ${OWN_HOST_TIMEOUT_MS / 1000} s; building from PyPI's wheel instead.`);

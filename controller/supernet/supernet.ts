@@ -56,7 +56,7 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
         part === 'reduce' ? hidden : mid,
       );
     const bias = (part: string, length: number) => prefix(weight<tf.Rank.R1>(weights, `${name}.${part}.bias`), 0, length);
-    const mean = tf.mean(input, [1, 2], true) as tf.Tensor4D; // [batch, 1, 1, mid]
+    const mean: tf.Tensor4D = tf.mean(input, [1, 2], true); // [batch, 1, 1, mid]
     const reduced = tf.relu(tf.add(conv(mean, cut('reduce'), 1), bias('reduce', hidden)));
     return tf.mul(input, hSigmoid(tf.add(conv(reduced as tf.Tensor4D, cut('expand'), 1), bias('expand', mid))));
   };

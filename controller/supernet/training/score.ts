@@ -24,8 +24,8 @@ export function calibratedStatistics(weights: Weights, space: Space, subnet: Sub
     });
     for (const [name, { mean, variance }] of statistics) {
       const before = sums.get(name);
-      const add = (sum: tf.Tensor1D | undefined, value: tf.Tensor1D) =>
-        tf.tidy(() => (sum === undefined ? tf.mul(value, share) : tf.add(sum, tf.mul(value, share)))) as tf.Tensor1D;
+      const add = (sum: tf.Tensor1D | undefined, value: tf.Tensor1D): tf.Tensor1D =>
+        tf.tidy(() => (sum === undefined ? tf.mul(value, share) : tf.add(sum, tf.mul(value, share))));
       sums.set(name, { mean: add(before?.mean, mean), variance: add(before?.variance, variance) });
       tf.dispose([mean, variance, ...(before === undefined ? [] : [before.mean, before.variance])]);
     }

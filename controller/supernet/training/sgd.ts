@@ -26,13 +26,13 @@ export function sgdStep(
     const kind = kinds.get(name);
     const decays = kind === 'conv' || kind === 'linear';
     const oldMomentum = momenta.get(name);
-    const [next, momentum] = tf.tidy(() => {
+    const updated = tf.tidy(() => {
       const g = decays ? tf.add(gradient, tf.mul(old, settings.weightDecay)) : gradient;
-      const m = oldMomentum === undefined ? g.clone() : tf.add(tf.mul(oldMomentum, settings.momentum), g);
-      return [tf.sub(old, tf.mul(tf.add(g, tf.mul(m, settings.momentum)), rate)), m];
+      const momentum = oldMomentum === undefined ? g.clone() : tf.add(tf.mul(oldMomentum, settings.momentum), g);
+      return { weight: tf.sub(old, tf.mul(tf.add(g, tf.mul(momentum, settings.momentum)), rate)), momentum };
     });
-    weights.set(name, next as tf.Tensor);
-    momenta.set(name, momentum as tf.Tensor);
+    weights.set(name, updated.weight);
+    momenta.set(name, updated.momentum);
     old.dispose();
     oldMomentum?.dispose();
   }
