@@ -13,7 +13,7 @@ const net = randomNet(space, uniformSubnet(space, { resolution: 16, kernel: 5, e
 
 const statisticsOf = (of: ExtractedNet) => convNormsOf(of).flatMap(({ norm }) => [norm.mean.data, norm.variance.data]);
 
-describe('calibration', () => {
+describe('calibration', { timeout: 60_000 }, () => {
   it('averages the batches, each by its number of images, also when the last batch is smaller', async () => {
     const images = randomImages(net, 8, 21);
     const calibrated = value(await calibrate(net, images, { batchSize: 3, threads: 1 }));

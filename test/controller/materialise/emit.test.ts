@@ -1,5 +1,6 @@
 // The emitted graph in real ONNX Runtime against plain loops, and what its files share.
 import { describe, expect, it } from 'vitest';
+import { onnxRuntimeWeb } from '../../../agent/node/runtime/onnxruntime-web.ts';
 import { emitModel } from '../../../controller/materialise/emit.ts';
 import { withDynamicBatch } from '../../../controller/materialise/graph.ts';
 import { openSession } from '../../../controller/materialise/session.ts';
@@ -48,7 +49,7 @@ function expectClose(got: ArrayLike<number>, expected: readonly number[], tolera
   expected.forEach((want, i) => expect(Math.abs((got[i] as number) - want)).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(want))));
 }
 
-describe('an emitted model', () => {
+describe('an emitted model', { timeout: 60_000 }, () => {
   it.each<[string, Space, Subnet]>([
     ['the smallest net', space, smallestSubnet(space)],
     ['the largest net, with dense skips and squeeze-and-excitation', space, { ...largestSubnet(space), resolution: 16 }],
@@ -61,6 +62,19 @@ describe('an emitted model', () => {
     const net = randomNet(of, subnet, 7);
     const images = randomImages(net, 2, 3);
     expectClose(await logitsOf(net, images.data, 2), referenceForward(net, images.data, 2, 'running').logits.flat(), 5e-5);
+  });
+
+  it('gives the same in onnxruntime-web as in onnxruntime-node', async () => {
+    const net = randomNet(space, largestSubnet(space), 8);
+    const images = randomImages(net, 1, 9);
+    const { graph, weights } = emitModel(net, { batch: 1, statistics: 'running' });
+    const runtime = value(await onnxRuntimeWeb());
+    const externalData = weights.map((data, i) => ({ path: `t/${i}`, data }));
+    const session = value(await runtime.load({ graph, externalData }, { intraOpThreads: 1 }));
+    session.setInput(images.data);
+    await session.run();
+    expectClose(session.output(), [...(await logitsOf(net, images.data, 1))], 5e-5);
+    await session.release();
   });
 
   it('with batch statistics normalises by its batch and gives mean and biased variance of each batch norm', async () => {

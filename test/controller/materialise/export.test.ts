@@ -59,7 +59,7 @@ function python(context: TestContext, interpreter: string, modules: string, scri
   return run.stdout;
 }
 
-describe('an exported model', () => {
+describe('an exported model', { timeout: 60_000 }, () => {
   it('passes the onnx checker, with shape inference', (context) => {
     const script = "import onnx, sys; onnx.checker.check_model(sys.argv[1] + '/model.onnx', full_check=True); print('good')";
     expect(python(context, CHECKER_PYTHON, 'onnx', script)).toBe('good\n');
@@ -98,7 +98,7 @@ print(numpy.max(numpy.abs(got - expected) / numpy.maximum(1, numpy.abs(expected)
   });
 });
 
-describe('keeping a model', () => {
+describe('keeping a model', { timeout: 60_000 }, () => {
   it('refuses a net that was not calibrated, unless stored statistics are asked for by name, which the manifest then says', async () => {
     const store = openBlobStore(join(dir, 'uncalibrated'));
     const net = randomNet(space, smallestSubnet(space), 34);

@@ -9,7 +9,7 @@ const imageNet = PRESETS['ofa-mbv3-w1.0'] as Space;
 /** OFAv2's spaces on 64 x 64 Tiny ImageNet: OFA's with 200 classes, ended by one of five exits. */
 const tinyImageNet: Space = { ...imageNet, classes: 200, resolutions: [64], exits: 'early' };
 
-describe('multiply-accumulates and parameters', () => {
+describe('multiply-accumulates and parameters', { timeout: 60_000 }, () => {
   it.each([
     { net: 'largest', subnet: largestSubnet(imageNet), parameters: 7.665e6, macs: 566.2e6 },
     { net: 'smallest, at 224', subnet: { ...smallestSubnet(imageNet), resolution: 224 }, parameters: 3.411e6, macs: 121.3e6 },

@@ -49,7 +49,7 @@ afterAll(() => rmSync(dir, { recursive: true, force: true }));
 const uniform = (kernel: number, expand: number, depth: number): Subnet =>
   uniformSubnet(space, { resolution: smallResolution, kernel, expand, depth });
 
-describe('materialising', () => {
+describe('materialising', { timeout: 60_000 }, () => {
   it.each([
     ['the smallest subnet', smallestSubnet(space)],
     ['the largest subnet', largestSubnet(space)],
@@ -105,7 +105,7 @@ describe('materialising', () => {
   });
 });
 
-describe('the check against TensorFlow.js', () => {
+describe('the check against TensorFlow.js', { timeout: 60_000 }, () => {
   const subnet = uniform(5, 4, 2);
   let model: EmittedModel;
   let expected: Float32Array;
