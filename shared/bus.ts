@@ -1,6 +1,7 @@
 // A device's typed end of the wire: birth and will for each connection, envelopes, and the stale rule. What it cannot send it says at once:
 // durable messages are the outbox's business, not the bus's.
 import { decodeFrame, type Frame } from './blocks.ts';
+import { within } from './clock.ts';
 import { uuidV7 } from './ids.ts';
 import { openLink, type Link, type LinkDown, type LinkEffects, type LinkEvents, type LinkSettings } from './mqtt-link.ts';
 import {
@@ -25,6 +26,7 @@ const MAX_WAITING = 256;
 /** A will of an older connection may arrive after the birth: say again that we live, but not for ever. */
 const MAX_REBIRTHS = 3;
 const REBIRTH_EVERY_MS = 1000;
+const GOODBYE_MS = 1000;
 /** Meant for the device, not for one of its sessions. */
 const ANY_SESSION: ReadonlySet<string> = new Set(['desired', 'rebirth', 'job-ack', 'enrol']);
 
@@ -178,7 +180,7 @@ export function openBus(settings: BusSettings, events: BusEvents, effects: LinkE
     async close(reason) {
       const sid = link.sessionId();
       if (sid !== null && settings.birth !== null) {
-        await Promise.race([send('state', { online: false, sessionId: sid, reason }), clock.sleep(REBIRTH_EVERY_MS)]);
+        await within(clock, GOODBYE_MS, send('state', { online: false, sessionId: sid, reason }));
       }
       await link.close();
     },

@@ -30,3 +30,13 @@ export const systemClock: Clock = {
       signal?.addEventListener('abort', end);
     }),
 };
+
+/** The promise's value, or null once `ms` have passed; leaves no timer behind. */
+export async function within<T>(clock: Clock, ms: number, promise: Promise<T>): Promise<T | null> {
+  const done = new AbortController();
+  try {
+    return await Promise.race([promise, clock.sleep(ms, done.signal).then(() => null)]);
+  } finally {
+    done.abort();
+  }
+}

@@ -1,7 +1,7 @@
 // One MQTT connection that comes back: what mqtt.js leaves open is settled here. A fresh client for each connection (nothing of an old
 // session is replayed), full-jitter backoff, NODELAY, an own window of unacknowledged messages, and nothing is published while offline.
 import mqtt, { type IClientOptions, type MqttClient } from 'mqtt';
-import type { Clock } from './clock.ts';
+import { within, type Clock } from './clock.ts';
 import { uuidV7 } from './ids.ts';
 
 export interface Backoff {
@@ -222,7 +222,7 @@ export function openLink(settings: LinkSettings, events: LinkEvents, { clock, ra
       closing = true;
       if (open !== null) {
         // a clean DISCONNECT, so that the broker drops the will; bounded, as the broker may be gone
-        await Promise.race([open.client.endAsync(false).catch(() => undefined), clock.sleep(CLOSE_LIMIT_MS)]);
+        await within(clock, CLOSE_LIMIT_MS, open.client.endAsync(false).catch(() => undefined));
       }
       stop.abort();
       await running;

@@ -2,7 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openBus } from '@ofa-fleet/shared/bus.ts';
-import { systemClock } from '@ofa-fleet/shared/clock.ts';
+import { systemClock, within } from '@ofa-fleet/shared/clock.ts';
 import type { DeviceInfo } from '@ofa-fleet/shared/device.ts';
 import { openBlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
@@ -26,6 +26,7 @@ import { readTemperatureC } from './temperature.ts';
 const PROBATION_MS = 3000;
 /** Stopping takes no longer, whatever hangs. */
 const STOP_LIMIT_MS = 4500;
+const SERVER_CLOSE_MS = 500;
 const USAGE = 2;
 const FAILED = 1;
 
@@ -128,7 +129,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
   await slots.boot();
   const running = agent.run(AbortSignal.any([signal, refusal.signal]));
   await Promise.race([running, stopLimit(signal)]);
-  await Promise.race([server.value.close(), systemClock.sleep(500)]);
+  await within(systemClock, SERVER_CLOSE_MS, server.value.close());
   db.value.close();
   if (!refusal.signal.aborted) return 0;
   const next = `remove ${join(settings.stateDir, 'identity.json')} and join with a new token`;

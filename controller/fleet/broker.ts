@@ -40,6 +40,8 @@ export interface BrokerSettings {
 
 export interface Broker {
   readonly port: number;
+  /** Lets everybody in: until then only the controller is, so that nobody speaks before it listens. */
+  admit(): void;
   /** Closes the connection of this client, if it has one. */
   disconnect(clientId: string): void;
   close(): Promise<void>;
@@ -56,10 +58,13 @@ export async function startBroker(settings: BrokerSettings): Promise<Outcome<Bro
   const { db, clock, onRefused } = settings;
   const isRight = createSecretCheck();
   const sessions = new WeakMap<Client, Session>();
+  let admit = (): void => undefined;
+  const admitted = new Promise<void>((resolve) => (admit = resolve));
 
   async function roleOf(id: string, password: string): Promise<Role | null> {
     if (!ID_PATTERN.test(id)) return null;
     if (id.startsWith(CONTROLLER_PREFIX)) return password === settings.controllerPassword ? { kind: 'controller' } : null;
+    await admitted;
     if (id.startsWith(VIEWER_PREFIX)) return password === settings.viewerPassword ? { kind: 'viewer' } : null;
     if (id.startsWith(CLAIM_PREFIX)) {
       // a claim that is used up or too old may still ask, and is told so in words
@@ -147,6 +152,7 @@ export async function startBroker(settings: BrokerSettings): Promise<Outcome<Bro
   const clients = (aedes as unknown as { readonly clients: Readonly<Record<string, Client>> }).clients;
   return ok({
     port: listening.value,
+    admit,
     disconnect: (clientId) => clients[clientId]?.close(),
     async close() {
       await new Promise<void>((resolve) => aedes.close(resolve));

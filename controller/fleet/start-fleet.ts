@@ -325,6 +325,7 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
 
   await wire.ready(AbortSignal.timeout(READY_LIMIT_MS));
   for (const { device_id } of await listDevices(db)) await knownDevice(device_id);
+  broker.admit();
   const ticking = tickLoop();
 
   const fleet: Fleet = {

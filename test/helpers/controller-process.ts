@@ -22,8 +22,8 @@ if (process.argv[2] !== undefined) {
   const fleet = value(await startFleet({ db, blobs: openBlobStore(join(dir, 'blobs')), host: '127.0.0.1', port, log }));
   fleet.onJobEnd((end) => process.send?.({ event: 'end', end }));
   process.on('message', ({ id, method, args }: Call) => {
-    const call = fleet[method] as (...args: readonly unknown[]) => Promise<unknown>;
-    call(...args).then(
+    const remote = fleet as unknown as Readonly<Record<string, (...args: readonly unknown[]) => Promise<unknown>>>;
+    remote[method]?.(...args).then(
       (result) => process.send?.({ id, result }),
       (error: unknown) => process.send?.({ id, error: String(error) }),
     );
