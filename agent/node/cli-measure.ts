@@ -18,6 +18,9 @@ export interface MeasureOptions {
   readonly hostLockPath: string;
 }
 
+/** A wait for the host lock that is not worth a word. */
+const QUIET_WAIT_MS = 1000;
+
 const UNITS = { ms: [1, 'ms'], us: [1e3, 'µs'] } as const;
 
 function milliseconds(value: number): string {
@@ -86,7 +89,10 @@ export async function runMeasure(path: string, options: MeasureOptions, signal: 
     energyRelativeHalfWidth: options.energy,
   };
   let outcome: Outcome<Measurement>;
-  const lock = await acquireHostLock({ path: options.hostLockPath, signal });
+  const told = setTimeout(() => {
+    process.stderr.write(`Waiting for another measurement on this machine to end (lock ${options.hostLockPath}); Ctrl-C stops.\n`);
+  }, QUIET_WAIT_MS);
+  const lock = await acquireHostLock({ path: options.hostLockPath, signal }).finally(() => clearTimeout(told));
   try {
     outcome = await createMeasurer({ runtime: options.runtime }).measure({ kind: 'file', path }, plan, signal);
   } finally {

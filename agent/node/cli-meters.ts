@@ -19,7 +19,7 @@ export async function runMeters(sysfsRoot: string): Promise<number> {
       recorder.refreshMs === null ? 'did not change while it was watched: stuck?' : `changes every ${recorder.refreshMs.toPrecision(3)} ms`;
     const unit = info.kind === 'counter' ? 'J' : 'W';
     lines.push(
-      `usable    ${info.sensor}: boundary ${info.boundary}, ${info.kind}, now ${values.at(-1)?.toPrecision(6) ?? '-'} ${unit}, ${refresh} (${meter.path})`,
+      `usable    ${info.sensor}: boundary ${info.boundary}, ${info.kind}, now ${values.at(-1)?.toPrecision(6) ?? '-'} ${unit}, ${refresh} (${meter.paths.join(', ')})`,
     );
   }
   for (const { sensor, message } of unusable) lines.push(`not used  ${sensor}: ${message}`);

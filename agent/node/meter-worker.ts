@@ -22,8 +22,13 @@ function wait(ms: number): void {
 }
 
 function read(): number | null {
-  const raw = readNumber(meter.path);
-  return raw === null ? null : raw * meter.scale;
+  let sum = 0;
+  for (const path of meter.paths) {
+    const raw = readNumber(path);
+    if (raw === null) return null;
+    sum += raw * meter.scale;
+  }
+  return sum;
 }
 
 /** Median time between changes, since the shortest is jitter; null where nothing changed. */

@@ -102,6 +102,13 @@ describe('a counter that wraps', () => {
     expect(wrapping.energy.gross.value).toBeCloseTo(plain.energy.gross.value as number, 4);
   });
 
+  it('may be the sum of two counters of one range, each of which wraps by itself', () => {
+    const range = 100;
+    const points = Array.from({ length: 40 }, (_, i) => [i * 100, ((30 + 4 * i) % range) + ((80 + 5 * i) % range)] as const);
+    const grown = unwrapCounter(trace(points), range);
+    expect(grown.ok ? (grown.value.at(-1) ?? NaN) - (grown.value[0] ?? NaN) : NaN).toBeCloseTo(39 * 9, 10);
+  });
+
   it.each([null, 0.5])('is refused as COUNTER_RESET where the range (%s J) does not explain the fall', (wrapJoules) => {
     const falling = trace([
       [0, 100],

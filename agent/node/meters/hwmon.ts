@@ -52,7 +52,7 @@ export function discoverHwmon(sysfsRoot: string): Discovery {
       else {
         channels.add(index);
         meters.push({
-          path,
+          paths: [path],
           scale: PER_MICRO,
           info: { sensor, boundary, kind: kind === 'energy' ? 'counter' : 'power', lsb: PER_MICRO, wrapJoules: null, gain: GAIN },
         });

@@ -2,10 +2,10 @@
 import type { Reason } from '@ofa-fleet/shared/outcome.ts';
 import type { MeterInfo } from '../../ports.ts';
 
-/** One file, whose number times `scale` is joules or watts. Plain data, so that a worker thread can read it. */
+/** One file, or several that are added (counters of one range): number times `scale` is joules or watts. Plain data, for a worker thread. */
 export interface Meter {
   readonly info: MeterInfo;
-  readonly path: string;
+  readonly paths: readonly string[];
   readonly scale: number;
 }
 

@@ -14,8 +14,28 @@ interface Zone {
   readonly name: string;
 }
 
+interface Package {
+  readonly name: string;
+  readonly path: string;
+  readonly wrapJoules: number | null;
+}
+
+/** One sensor for all sockets: a process may run on any of them, and packages do not overlap. */
+function sumOf(packages: readonly Package[]): Meter | null {
+  const [first] = packages;
+  if (first === undefined) return null;
+  // The sum of counters of one range falls by that range when one of them wraps; with different ranges a fall could mean either.
+  const wrapJoules = packages.every((other) => other.wrapJoules === first.wrapJoules) ? first.wrapJoules : null;
+  const sensor = `rapl ${packages.map(({ name }) => name).join(' + ')}`;
+  return {
+    paths: packages.map(({ path }) => path),
+    scale: JOULES_PER_MICROJOULE,
+    info: { sensor, boundary: 'package', kind: 'counter', lsb: LSB_JOULES, wrapJoules, gain: GAIN },
+  };
+}
+
 /**
- * Package zones, the only ones that stand for the whole processor and nothing else: core and uncore lie inside a package, psys contains it,
+ * Package zones, the only ones that stand for a whole processor and nothing else: core and uncore lie inside a package, psys contains it,
  * and `intel-rapl-mmio` shows the same package a second time, which is taken only where the first cannot be read.
  */
 export function discoverRapl(sysfsRoot: string): Discovery {
@@ -24,44 +44,31 @@ export function discoverRapl(sysfsRoot: string): Discovery {
     const name = /^(intel|amd)-rapl(-mmio)?:\d+(:\d+)?$/.test(folder) ? readText(join(base, folder, 'name')) : null;
     return name === null ? [] : [{ folder, name }];
   });
-  const meters = new Map<string, Meter>();
+  const packages = new Map<string, Package>();
   const unusable: Unusable[] = [];
+  const skip = (sensor: string, message: string) => unusable.push({ sensor: `rapl ${sensor}`, reason: 'SENSOR_MISSING', message });
   // The register interface before its mmio twin.
-  const packages = zones
+  const candidates = zones
     .filter((zone) => zone.name.startsWith('package'))
     .sort((a, b) => Number(a.folder.includes('mmio')) - Number(b.folder.includes('mmio')));
-  for (const { folder, name } of packages) {
-    const sensor = `rapl ${name}`;
+  for (const { folder, name } of candidates) {
     const path = join(base, folder, 'energy_uj');
-    if (meters.has(name)) {
-      unusable.push({
-        sensor: `${sensor} (${folder})`,
-        reason: 'SENSOR_MISSING',
-        message: `${folder} shows ${name} a second time; counting both would double it.`,
-      });
+    if (packages.has(name)) {
+      skip(`${name} (${folder})`, `${folder} shows ${name} a second time; counting both would double it.`);
     } else if (readNumber(path) === null) {
-      unusable.push({
-        sensor: `${sensor} (${folder})`,
-        reason: 'SENSOR_MISSING',
-        message: `${path} cannot be read: kernels keep it from all but root (CVE-2020-8694). Allow it: sudo chmod a+r ${path}, or for good by a udev or sysfs.conf rule.`,
-      });
+      skip(
+        `${name} (${folder})`,
+        `${path} cannot be read: kernels keep it from all but root (CVE-2020-8694). Allow it: sudo chmod a+r ${path}, or for good by a udev or sysfs.conf rule.`,
+      );
     } else {
       const range = readNumber(join(base, folder, 'max_energy_range_uj'));
-      const wrapJoules = range === null || range <= 0 ? null : range * JOULES_PER_MICROJOULE;
-      meters.set(name, {
-        path,
-        scale: JOULES_PER_MICROJOULE,
-        info: { sensor, boundary: 'package', kind: 'counter', lsb: LSB_JOULES, wrapJoules, gain: GAIN },
-      });
+      packages.set(name, { name, path, wrapJoules: range === null || range <= 0 ? null : range * JOULES_PER_MICROJOULE });
     }
   }
   for (const { folder, name } of zones.filter((zone) => !zone.name.startsWith('package'))) {
     const why = name === 'psys' ? 'contains the packages' : name === 'dram' ? 'lies beside the package' : 'lies inside the package';
-    unusable.push({
-      sensor: `rapl ${name} (${folder})`,
-      reason: 'SENSOR_MISSING',
-      message: `${name} ${why}; it is never added to it and not used here.`,
-    });
+    skip(`${name} (${folder})`, `${name} ${why}; it is never added to it and not used here.`);
   }
-  return { meters: [...meters.values()], unusable };
+  const meter = sumOf([...packages.values()]);
+  return { meters: meter === null ? [] : [meter], unusable };
 }

@@ -161,6 +161,18 @@ describe('a measurement in a process of its own', () => {
     }
   }, 30_000);
 
+  it('that runs out of memory is OUT_OF_MEMORY', async () => {
+    const before = process.env['NODE_OPTIONS'];
+    process.env['NODE_OPTIONS'] = '--max-old-space-size=4';
+    try {
+      const outcome = await native.measure(writeConvStack(join(dir, 'memory.onnx'), SMALL), QUICK, never());
+      expect(outcome).toMatchObject({ ok: false, reason: 'OUT_OF_MEMORY' });
+    } finally {
+      if (before === undefined) delete process.env['NODE_OPTIONS'];
+      else process.env['NODE_OPTIONS'] = before;
+    }
+  }, 30_000);
+
   it('says why there are no joules on a machine without a sensor', async () => {
     const sys = makeTree();
     const measurer = createMeasurer({ runtime: 'onnxruntime-node', roots: { sysfsRoot: sys.root, procRoot: '/proc' } });

@@ -43,17 +43,24 @@ describe('sensor discovery', () => {
     const { meters, unusable } = discoverMeters(root);
     expect(meters).toHaveLength(1);
     expect(meters[0]?.info).toMatchObject({ sensor: 'rapl package-0', boundary: 'package', kind: 'counter', wrapJoules: 262143.32885 });
-    expect(meters[0]?.path).toContain('/intel-rapl:0/energy_uj');
+    expect(meters[0]?.paths).toEqual([join(root, RAPL, 'intel-rapl:0/energy_uj')]);
     expect(unusable.map(({ sensor }) => sensor)).toHaveLength(5);
     expect(unusable.find(({ sensor }) => sensor.includes('mmio'))?.message).toContain('double');
     expect(unusable.find(({ sensor }) => sensor.includes('psys'))?.message).toContain('contains the packages');
   });
 
-  it('takes the mmio twin where the first cannot be read, and both packages of two sockets', () => {
+  it('takes the mmio twin where the first cannot be read, and the sum of both packages of two sockets', () => {
     const unreadable = tree({ [`${RAPL}/intel-rapl:0/name`]: 'package-0', ...zone('intel-rapl-mmio:0', 'package-0') });
-    expect(discoverMeters(unreadable).meters[0]?.path).toContain('mmio');
+    expect(discoverMeters(unreadable).meters[0]?.paths[0]).toContain('mmio');
     const sockets = tree({ ...zone('intel-rapl:0', 'package-0'), ...zone('intel-rapl:1', 'package-1') });
-    expect(sensors(sockets)).toEqual(['rapl package-0', 'rapl package-1']);
+    expect(sensors(sockets)).toEqual(['rapl package-0 + package-1']);
+    expect(discoverMeters(sockets).meters[0]?.info.wrapJoules).toBe(262143.32885);
+    const uneven = tree({
+      ...zone('intel-rapl:0', 'package-0'),
+      ...zone('intel-rapl:1', 'package-1'),
+      [`${RAPL}/intel-rapl:1/max_energy_range_uj`]: 5,
+    });
+    expect(discoverMeters(uneven).meters[0]?.info.wrapJoules).toBeNull();
   });
 
   it('says how to allow a counter that only root may read', () => {
