@@ -8,15 +8,17 @@ import { openBlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import type { Failure, Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { createAgent, type Agent } from '../agent.ts';
-import type { Measurer, ModelServer } from '../ports.ts';
+import { createEnergyAccount } from '../energy-account.ts';
+import type { Measurer } from '../ports.ts';
 import { createSlots } from '../slots.ts';
 import { enrol, type Enrolled, type EnrolHost } from './enrol.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { readInventory } from './inventory.ts';
+import { openJouleCounter } from './joule-counter.ts';
 import { AGENT_VERSION, readMachine } from './machine.ts';
 import { createMeasurer } from './measure-process.ts';
 import { createOutbox, openAgentDatabase } from './outbox.ts';
-import { startModelServer } from './serve.ts';
+import { startModelServer, type NodeModelServer } from './serve.ts';
 import { checkSettings, type AgentSettings, type CheckedSettings } from './settings.ts';
 import { createSlotStore } from './slot-store.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
@@ -27,6 +29,10 @@ const PROBATION_MS = 3000;
 /** Stopping takes no longer, whatever hangs. */
 const STOP_LIMIT_MS = 4500;
 const SERVER_CLOSE_MS = 500;
+const ENERGY_TICK_MS = 1000;
+/** After inferences; otherwise. */
+const ENERGY_NEWS_MS = 2000;
+const ENERGY_REPORT_MS = 60_000;
 const USAGE = 2;
 const FAILED = 1;
 
@@ -34,7 +40,7 @@ const FAILED = 1;
 export interface AgentParts {
   readonly readInfo: (settings: AgentSettings) => Promise<Outcome<DeviceInfo>>;
   readonly createMeasurer: (settings: AgentSettings) => Measurer;
-  readonly startServer: (settings: AgentSettings) => Promise<Outcome<ModelServer & { readonly url: string; close(): Promise<void> }>>;
+  readonly startServer: (settings: AgentSettings) => Promise<Outcome<NodeModelServer>>;
 }
 
 const REAL_PARTS: AgentParts = {
@@ -127,7 +133,8 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     },
   });
   await slots.boot();
-  const running = agent.run(AbortSignal.any([signal, refusal.signal]));
+  const end = AbortSignal.any([signal, refusal.signal]);
+  const running = Promise.all([agent.run(end), accountEnergy(agent, server.value, end)]);
   await Promise.race([running, stopLimit(signal)]);
   await within(systemClock, SERVER_CLOSE_MS, server.value.close());
   db.value.close();
@@ -141,6 +148,26 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     },
     FAILED,
   );
+}
+
+/** Reads the sensor each second, but never during a measurement, and reports when inferences were answered, else now and then. */
+async function accountEnergy(agent: Agent, server: NodeModelServer, signal: AbortSignal): Promise<void> {
+  const account = createEnergyAccount(openJouleCounter(HOST_ROOTS.sysfsRoot, systemClock), systemClock);
+  let measured = false;
+  let reportedAt = -Infinity;
+  while (!signal.aborted) {
+    await systemClock.sleep(ENERGY_TICK_MS, signal);
+    if (agent.isQuiet()) {
+      measured = true;
+      continue;
+    }
+    account.tick({ ...agent.deployed(), inferences: server.inferences() }, measured);
+    measured = false;
+    const age = systemClock.monotonicMs() - reportedAt;
+    if (age < (account.hasNews() ? ENERGY_NEWS_MS : ENERGY_REPORT_MS)) continue;
+    const report = account.report();
+    if (report !== null && (await agent.send('energy', report))) reportedAt = systemClock.monotonicMs();
+  }
 }
 
 /** Stored credentials go on; a token is used only where there are none, or where it is for another controller. */

@@ -20,6 +20,8 @@ export interface ServeSettings {
 export interface NodeModelServer extends ModelServer {
   /** E.g. `http://127.0.0.1:41234`. */
   readonly url: string;
+  /** Inferences answered since it started, by HTTP and by `infer`. */
+  inferences(): number;
   close(): Promise<void>;
 }
 
@@ -104,12 +106,15 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
   const thread = startThread({ runtime: settings.runtime, intraOpThreads: settings.intraOpThreads });
   let stagedLength: number | null = null;
   let inputLength: number | null = null;
+  let inferences = 0;
 
   const infer = async (input: Float32Array): Promise<Outcome<Inference>> => {
     if (inputLength !== null && input.length !== inputLength) {
       return failed('INVALID_INPUT', `The input has ${input.length} values, the deployed model takes ${inputLength}.`);
     }
-    return (await thread.ask({ kind: 'infer', input })) as Outcome<Inference>;
+    const answer = (await thread.ask({ kind: 'infer', input })) as Outcome<Inference>;
+    if (answer.ok) inferences++;
+    return answer;
   };
 
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -175,6 +180,7 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
       await thread.ask({ kind: 'clear' });
     },
     infer,
+    inferences: () => inferences,
     close: async () => {
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));
