@@ -7,7 +7,7 @@ import { batches, type InputImages } from '../materialise/images.ts';
 import { openSession } from '../materialise/session.ts';
 
 /** Large enough to keep two threads busy, small enough for the activations to stay in the processor's cache. */
-const BATCH_SIZE = 25;
+const BATCH_SIZE = 16;
 
 export interface Accuracy {
   readonly correct: number;

@@ -2,7 +2,7 @@
 // fsync file -> rename -> fsync directory, so a power cut leaves either the whole blob or none. Both programs keep their models in one.
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync } from 'node:fs';
-import { open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BLOCK_BYTES, MAX_BLOB_BYTES, type BlobRef } from '../artifact.ts';
 import { failed, ok, type Failure, type Outcome } from '../outcome.ts';
@@ -43,11 +43,10 @@ export function refOf(bytes: Uint8Array): BlobRef {
   return { sha256: sha256Hex(bytes), bytes: bytes.length, blocksSha256: long ? sha256Hex(blockDigests(bytes)) : null };
 }
 
-/** Opens the store, making its directories, and clears what writers that are gone have left half-written. */
+/** Opens the store, making its folder, and clears what writers that are gone have left half-written. */
 export function openBlobStore(dir: string, effects: BlobStoreEffects = realEffects): BlobStore {
   const incoming = join(dir, 'incoming');
   mkdirSync(incoming, { recursive: true });
-  for (let shard = 0; shard < 256; shard++) mkdirSync(join(dir, shard.toString(16).padStart(2, '0')), { recursive: true });
   removeOrphans(incoming);
   const path = (sha256: string) => join(dir, sha256.slice(0, 2), sha256);
   const has = (sha256: string) => existsSync(path(sha256));
@@ -62,6 +61,7 @@ export function openBlobStore(dir: string, effects: BlobStoreEffects = realEffec
       } finally {
         await file.close();
       }
+      await mkdir(dirname(path(sha256)), { recursive: true });
       await rename(temporary, path(sha256));
     } catch (error) {
       await rm(temporary, { force: true });
@@ -91,7 +91,7 @@ export function openBlobStore(dir: string, effects: BlobStoreEffects = realEffec
         const broken = ends.find((end) => end.status === 'rejected');
         if (broken !== undefined) throw broken.reason;
       }
-      await syncDirectories(new Set(entries.map(([sha256]) => dirname(path(sha256)))));
+      if (entries.length > 0) await syncDirectories(new Set([...entries.map(([sha256]) => dirname(path(sha256))), dir]));
     } catch (error) {
       return diskFailure(error, dir, sumBytes(lacking.values()));
     }

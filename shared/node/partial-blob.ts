@@ -1,7 +1,7 @@
 // A blob on its way: blocks arrive in any order, over days and restarts. `<sha256>.part` holds the bytes, `<sha256>.marks` one byte a block
 // (1 = written). Marks are only hints: a marked block is hashed again on resume, so no write order between the two files matters.
 import { createHash } from 'node:crypto';
-import { readFile, rename, rm, open, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, type FileHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BLOCK_BYTES, type BlobRef } from '../artifact.ts';
 import { failed, ok, type Outcome } from '../outcome.ts';
@@ -106,8 +106,9 @@ export async function openPartialBlob(
         return diskFailure(error, incoming, ref.bytes);
       }
       await close();
+      await mkdir(dirname(destination), { recursive: true });
       await rename(partPath, destination);
-      await syncDirectories([dirname(destination)]);
+      await syncDirectories([dirname(destination), dirname(dirname(destination))]);
       await discard();
       return ok(undefined);
     },

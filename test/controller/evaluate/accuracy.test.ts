@@ -24,7 +24,7 @@ beforeAll(async () => {
   const blobs = openBlobStore(dir);
   const golden = { input: new Float32Array(1), output: new Float32Array(1) };
   const { manifest } = value(await keepModel(blobs, net, model, golden, 'stored', {}));
-  // 60 images: two whole batches and a part of one
+  // 60 images: three whole batches and a part of one
   const images = randomImages(net, 60, 42);
   classes = referenceForward(net, images.data, images.count, 'running').logits.map((logits) => logits.indexOf(Math.max(...logits)));
   request = { manifest, blobs, images, labels: classes, threads: 1 };

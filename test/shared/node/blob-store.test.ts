@@ -1,4 +1,6 @@
 // The blob store on a real file system; a full disk is the kernel's own /dev/full.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -96,6 +98,30 @@ describe('a blob store', () => {
     openBlobStore(dir);
     expect(filesUnder()).toEqual([`${sha256}.${process.pid}.a.tmp`]);
     expect(store.has(sha256)).toBe(false);
+  });
+});
+
+describe('a writer killed in the middle', { timeout: 60_000 }, () => {
+  it('leaves only whole blobs under their hashes, and the next opener clears the rest', async () => {
+    const script = `
+      import { randomBytes } from 'node:crypto';
+      const { openBlobStore } = await import(${JSON.stringify(new URL('../../../shared/node/blob-store.ts', import.meta.url).href)});
+      const store = openBlobStore(${JSON.stringify(dir)});
+      for (;;) {
+        await store.putAll(Array.from({ length: 8 }, () => randomBytes(100_000)));
+        console.log('batch');
+      }`;
+    for (let round = 0; round < 3; round++) {
+      const writer = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const ended = once(writer, 'exit');
+      for (let batch = 0; batch <= round; batch++) await once(writer.stdout, 'data');
+      writer.kill('SIGKILL');
+      await ended;
+    }
+    openBlobStore(dir);
+    const names = filesUnder();
+    expect(names.length).toBeGreaterThan(3 * 8);
+    for (const name of names) expect(sha256Hex(readFileSync(store.path(name)))).toBe(name);
   });
 });
 
