@@ -34,12 +34,12 @@ describe('the runtimes', () => {
       const first = session.output().slice();
       await session.run();
       expect(session.output()).toEqual(first);
-      expect(session.outputShape).toEqual([1, 8, 12, 12]);
+      expect(session.outputShape).toEqual([1, 8, 1, 1]);
       outputs.push(first);
       await session.release();
     }
     const [native = new Float32Array(), wasm = new Float32Array()] = outputs;
-    expect(Math.max(...native)).toBeGreaterThan(0.1);
+    expect(Math.max(...native)).toBeGreaterThan(0.01);
     expect(Math.max(...native.map((v, i) => Math.abs(v - (wasm[i] as number))))).toBeLessThan(1e-5);
   });
 

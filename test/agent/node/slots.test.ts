@@ -115,7 +115,7 @@ describe('a deployment', () => {
     expect(await served()).toBe('NOT_FOUND');
     const deploying = a.slots.deploy(slotOf(1, model), never());
     await a.inProbation();
-    expect(await served()).toBe(INPUT.length);
+    expect(await served()).toBe(SMALL.channels);
     a.wake();
     expect(await deploying).toEqual({ ok: true, value: null });
     expect(a.phases).toEqual(['verifying', 'probation', 'committed']);
@@ -130,7 +130,7 @@ describe('a deployment', () => {
     const outcome = await a.slots.deploy(slotOf(2, await artifact(SMALL, 0.5)), never());
     expect(outcome).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
     expect(a.slots.state()).toMatchObject({ phase: 'failed', rev: 2, activeManifestSha256: good.manifestSha256 });
-    expect(await served()).toBe(INPUT.length);
+    expect(await served()).toBe(SMALL.channels);
     a.stop();
   });
 
@@ -188,7 +188,7 @@ describe('a start of the agent', () => {
     const after = agent();
     expect((await after.slots.boot()).ok).toBe(true);
     expect(after.slots.state()).toMatchObject({ phase: 'committed', rev: 7, activeManifestSha256: model.manifestSha256 });
-    expect(await served()).toBe(INPUT.length);
+    expect(await served()).toBe(SMALL.channels);
     after.stop();
   });
 
