@@ -31,7 +31,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-describe('accuracy', () => {
+describe('accuracy', { timeout: 60_000 }, () => {
   it('counts the images whose largest logit is at their label, and tells each prediction', async () => {
     const labels = classes.map((label, i) => (i % 4 === 0 ? (label + 1) % space.classes : label));
     const accuracy = value(await evaluateAccuracy({ ...request, labels }));

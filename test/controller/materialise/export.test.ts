@@ -110,8 +110,7 @@ describe('keeping a model', { timeout: 60_000 }, () => {
     expect(artifact.manifest.provenance['statistics']).toBe('calibrated');
   });
 
-  it('of two subnets with the same weights keeps what they share once', async () => {
-    // the deeper net continues the shallower one; random nets of one seed have equal stems and first blocks
+  it('of one net at two resolutions keeps the weights once: only the graphs differ', async () => {
     const store = openBlobStore(join(dir, 'shared'));
     const keep = async (resolution: number) => {
       const net = randomNet(space, uniformSubnet(space, { resolution, kernel: 3, expand: 3, depth: 2 }), 35);

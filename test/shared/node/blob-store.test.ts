@@ -38,7 +38,7 @@ async function announce(): Promise<{ bytes: Uint8Array; ref: BlobRef; block: (in
   return { bytes, ref: refOf(bytes), block: (index) => bytes.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES) };
 }
 
-describe('a blob store', () => {
+describe('a blob store', { timeout: 60_000 }, () => {
   it('names bytes by their SHA-256 and gives them back', async () => {
     const bytes = someBytes(100);
     const ref = value(await store.put(bytes));
@@ -125,7 +125,7 @@ describe('a writer killed in the middle', { timeout: 60_000 }, () => {
   });
 });
 
-describe('a blob that arrives block by block', () => {
+describe('a blob that arrives block by block', { timeout: 60_000 }, () => {
   it('appears under its name only when finished, and then alone', async () => {
     const { bytes, ref, block } = await announce();
     const partial = value(await store.openPartial(ref));
