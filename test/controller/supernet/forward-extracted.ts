@@ -9,8 +9,8 @@ import {
   type Linear,
   type MbConv,
   type NamedTensor,
-} from './extracted-net.ts';
-import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, relu } from './layers.ts';
+} from '../../../controller/supernet/extracted-net.ts';
+import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, relu } from '../../../controller/supernet/layers.ts';
 
 /** Logits [count, classes], row-major, for input [count, inputChannels, r, r] (NCHW, normalised), with the net's own statistics. */
 export function forwardExtracted(net: ExtractedNet, input: Float32Array, count: number): Float32Array {

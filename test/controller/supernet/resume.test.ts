@@ -1,0 +1,104 @@
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { selectBackend } from '../../../controller/supernet/backend.ts';
+import { readCheckpoint, weightsHash } from '../../../controller/supernet/checkpoint.ts';
+import { encodeIdxPair, loadIdxFolder } from '../../../controller/supernet/data/idx.ts';
+import { RECIPES } from '../../../controller/supernet/training/recipe.ts';
+import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
+import { TINY } from './tiny.ts';
+
+const PROCESS = join(import.meta.dirname, 'train-process.ts');
+
+describe('a training run', () => {
+  let folder: string;
+  beforeAll(() => {
+    folder = mkdtempSync(join(tmpdir(), 'training-'));
+    // Three classes told apart by where the light is, plus noise.
+    for (const [prefix, count] of [
+      ['train', 96],
+      ['t10k', 24],
+    ] as const) {
+      const labels = Uint8Array.from({ length: count }, (_, i) => i % 3);
+      const pixels = Uint8Array.from(
+        { length: count * 81 },
+        (_, i) => ((i * 7919) % 64) + (Math.floor((i % 81) / 27) === Math.floor(i / 81) % 3 ? 190 : 0),
+      );
+      const { images, labels: encoded } = encodeIdxPair({ count, height: 9, width: 9, channels: 1, pixels, labels, classes: 3 });
+      writeFileSync(join(folder, `${prefix}-images-idx3-ubyte.gz`), images);
+      writeFileSync(join(folder, `${prefix}-labels-idx1-ubyte.gz`), encoded);
+    }
+  });
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** Runs until it ends, or is killed with -9 when it prints a line that starts with `killAt`. */
+  async function run(runFolder: string, killAt: string | null): Promise<{ lines: string[]; signal: string | null }> {
+    const child = spawn(process.execPath, [PROCESS, folder, join(folder, runFolder)], { stdio: ['ignore', 'pipe', 'pipe'] });
+    let output = '';
+    let errors = '';
+    child.stderr.on('data', (chunk: Buffer) => (errors += chunk.toString()));
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      if (killAt !== null && output.split('\n').some((line) => line.startsWith(killAt))) child.kill('SIGKILL');
+    });
+    const [code, signal] = await new Promise<[number | null, string | null]>((resolve) => child.on('close', (c, s) => resolve([c, s])));
+    if (signal === null && code !== 0) throw new Error(errors);
+    return { lines: output.trim().split('\n'), signal };
+  }
+
+  it('killed with -9 twice ends with bitwise the weights of one left alone', { timeout: 120_000 }, async () => {
+    const alone = await run('alone', null);
+    const killed: string[] = [];
+    for (const killAt of ['full 4/', 'depth-1 1/']) {
+      const part = await run('killed', killAt);
+      expect(part.signal).toBe('SIGKILL');
+      killed.push(...part.lines);
+    }
+    const end = await run('killed', null);
+    killed.push(...end.lines);
+    expect(end.lines[0]).toMatch(/^depth-1 /);
+    expect(new Set(killed.map((line) => line.split(' ').slice(0, 2).join(' ')))).toEqual(
+      new Set(alone.lines.map((line) => line.split(' ').slice(0, 2).join(' '))),
+    );
+
+    const [one, other] = ['alone', 'killed'].map((name) => readCheckpoint(join(folder, name, 'supernet.safetensors')));
+    if (one?.ok !== true || other?.ok !== true) throw new Error('no checkpoint');
+    expect(weightsHash(other.value)).toBe(weightsHash(one.value));
+    expect(other.value.provenance?.accuracy).toEqual(one.value.provenance?.accuracy);
+    expect(one.value.provenance?.data.trainingImages).toBe(88);
+  });
+
+  describe('in this process', () => {
+    async function options(runFolder: string): Promise<TrainOptions> {
+      const dataset = loadIdxFolder(folder);
+      if (!dataset.ok) throw new Error(dataset.message);
+      const recipe = { ...RECIPES.short, batch: 8, validation: { subnets: 2, images: 8, calibrationImages: 8 } };
+      const backend = await selectBackend({ purpose: 'training', threads: 1 });
+      return { space: TINY, recipe, dataset: dataset.value, backend, seed: 1, scale: 1, folder: join(folder, runFolder), command: 'test' };
+    }
+
+    it('stops when asked, keeps what it has, and refuses to go on with other settings', { timeout: 60_000 }, async () => {
+      const given = await options('stopped');
+      const stop = new AbortController();
+      stop.abort();
+      expect(await train({ ...given, signal: stop.signal })).toEqual({ ok: true, value: null });
+      const other = await train({ ...given, seed: 2 });
+      expect(other).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+      if (!other.ok) expect(other.message).toMatch(/holds a run with other settings .*"seed":1.*"seed":2/);
+      const steps: number[] = [];
+      const again = new AbortController();
+      await train({
+        ...given,
+        signal: again.signal,
+        stateEverySteps: 1,
+        onProgress: ({ step }) => {
+          steps.push(step);
+          again.abort();
+        },
+      });
+      expect(steps[0]).toBe(2);
+    });
+  });
+});
