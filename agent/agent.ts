@@ -322,8 +322,8 @@ export function createAgent(host: AgentHost): Agent {
   }
 
   async function answerInference({ handle, bytes }: Frame): Promise<void> {
-    // a copy: float32 must be aligned to 4 bytes, a frame is not
-    const input = bytes.length % 4 === 0 ? new Float32Array(bytes.slice().buffer) : null;
+    // a copy: float32 must be aligned to 4 bytes, a frame is not; not by slice(), which on Node's Buffer is a view of its pool
+    const input = bytes.length % 4 === 0 ? new Float32Array(Uint8Array.from(bytes).buffer) : null;
     const answer: Outcome<Inference> =
       input === null ? failed('INVALID_INPUT', `${bytes.length} bytes are no float32 values`) : await host.infer(input);
     await bus.send(
