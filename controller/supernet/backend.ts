@@ -3,7 +3,7 @@
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs';
 
-export type BackendName = 'tensorflow' | 'wasm' | 'cpu';
+type BackendName = 'tensorflow' | 'wasm' | 'cpu';
 
 export interface Backend {
   readonly name: BackendName;

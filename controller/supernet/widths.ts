@@ -1,7 +1,7 @@
 // Channel counts inside an MBConv, by the rule that OFA's networks share: one place, since training, extraction and counting must agree.
 
 /** Nearest multiple of 8, at least 8, never more than 10 % below `value` (MobileNet's rule; OFA, arXiv 1908.09791). */
-export function makeDivisible(value: number): number {
+function makeDivisible(value: number): number {
   const rounded = Math.max(8, Math.floor((value + 4) / 8) * 8);
   return rounded < 0.9 * value ? rounded + 8 : rounded;
 }
