@@ -27,7 +27,8 @@ export interface EnergyAccount {
   hasNews(): boolean;
 }
 
-export function createEnergyAccount(counter: JouleCounter | Failure, clock: Clock): EnergyAccount {
+/** `runId`: names this start of the agent, within which the counters grow. */
+export function createEnergyAccount(counter: JouleCounter | Failure, runId: string, clock: Clock): EnergyAccount {
   const readJoules = () => ('sensor' in counter ? counter.readJoules() : null);
   let at = clock.monotonicMs();
   let joules = readJoules();
@@ -73,6 +74,7 @@ export function createEnergyAccount(counter: JouleCounter | Failure, clock: Cloc
               }
           : counter;
       return {
+        runId,
         rev: served.rev,
         manifestSha256: served.manifestSha256,
         seq: seq++,

@@ -154,12 +154,14 @@ export const UP = {
     }),
     true,
   ),
-  /** Cumulative since this revision became active under this boot: the loss of one report loses no energy. */
+  /** Cumulative since this revision became active in this run of the agent: the loss of one report loses no energy. */
   energy: kind(
     1,
     600_000,
     32 * KIB,
     z.object({
+      /** Names a run of the agent: counters and `seq` start again with each. */
+      runId: uuid,
       rev: count,
       manifestSha256: sha256Schema.nullable(),
       seq: count,

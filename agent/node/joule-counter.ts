@@ -10,31 +10,27 @@ export function openJouleCounter(sysfsRoot: string, clock: Clock): JouleCounter 
   const found = discoverMeters(sysfsRoot);
   const meter = found.meters[0];
   if (meter === undefined) return failed('SENSOR_MISSING', explainNoMeter(sysfsRoot, found));
-  const { info, path, scale } = meter;
+  const { info, paths, scale } = meter;
   let total = 0;
-  let before: { readonly atMs: number; readonly value: number } | null = null;
+  let before: { readonly atMs: number; readonly values: readonly number[] } | null = null;
   return {
     sensor: info.sensor,
     readJoules() {
-      const raw = readNumber(path);
-      if (raw === null) return null;
-      const now = { atMs: clock.monotonicMs(), value: raw * scale };
-      if (before !== null) {
-        const step = now.value - before.value;
-        const joules =
-          info.kind === 'power'
-            ? ((now.value + before.value) / 2) * ((now.atMs - before.atMs) / 1000)
-            : step >= 0
-              ? step
-              : step + (info.wrapJoules ?? NaN);
-        // a counter that fell without a known range was reset: what it counted since its last reading is lost
-        if (!Number.isFinite(joules)) {
-          before = now;
-          return null;
-        }
-        total += joules;
-      }
+      const raw = paths.map(readNumber);
+      if (raw.some((value) => value === null)) return null;
+      const last = before;
+      const now = { atMs: clock.monotonicMs(), values: raw.map((value) => (value ?? NaN) * scale) };
       before = now;
+      if (last === null) return total;
+      const seconds = (now.atMs - last.atMs) / 1000;
+      const joules = now.values.reduce((sum, value, i) => {
+        const earlier = last.values[i] as number;
+        if (info.kind === 'power') return sum + ((value + earlier) / 2) * seconds;
+        return sum + (value >= earlier ? value - earlier : value - earlier + (info.wrapJoules ?? NaN));
+      }, 0);
+      // a counter that fell without a known range was reset: what it counted since its last reading is lost
+      if (!Number.isFinite(joules)) return null;
+      total += joules;
       return total;
     },
   };

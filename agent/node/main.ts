@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { openBus } from '@ofa-fleet/shared/bus.ts';
 import { systemClock, within } from '@ofa-fleet/shared/clock.ts';
 import type { DeviceInfo } from '@ofa-fleet/shared/device.ts';
+import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { openBlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import type { Failure, Outcome } from '@ofa-fleet/shared/outcome.ts';
@@ -152,7 +153,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
 
 /** Reads the sensor each second, but never during a measurement, and reports when inferences were answered, else now and then. */
 async function accountEnergy(agent: Agent, server: NodeModelServer, signal: AbortSignal): Promise<void> {
-  const account = createEnergyAccount(openJouleCounter(HOST_ROOTS.sysfsRoot, systemClock), systemClock);
+  const account = createEnergyAccount(openJouleCounter(HOST_ROOTS.sysfsRoot, systemClock), uuidV7(Date.now()), systemClock);
   let measured = false;
   let reportedAt = -Infinity;
   while (!signal.aborted) {

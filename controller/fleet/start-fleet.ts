@@ -229,12 +229,12 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
         notifyDevices();
         return;
       case 'energy': {
-        const { rev, manifestSha256, seq, idleJoules, activeJoules, idleMs, activeMs, inferences, sensor, failure } = message.p;
+        const { runId, rev, manifestSha256, seq, idleJoules, activeJoules, idleMs, activeMs, inferences, sensor, failure } = message.p;
         await insertEnergyReport(db, {
           device_id: deviceId,
           rev,
           manifest_sha256: manifestSha256,
-          boot_id: message.boot,
+          boot_id: runId,
           seq,
           idle_joules: idleJoules,
           active_joules: activeJoules,
