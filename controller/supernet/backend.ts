@@ -54,9 +54,10 @@ async function loadNative(threads: number): Promise<string | null> {
     process.env['TF_NUM_INTRAOP_THREADS'] = String(threads);
     process.env['TF_NUM_INTEROP_THREADS'] = '1';
   }
-  // tfjs-node 4.22 calls a helper that Node 23 removed.
-  const util = createRequire(import.meta.url)('node:util') as { isNullOrUndefined?: (value: unknown) => boolean };
-  util.isNullOrUndefined ??= (value) => value === null || value === undefined;
+  // tfjs-node 4.22 calls a helper that Node 23 removed, and one whose use Node warns about.
+  const util = createRequire(import.meta.url)('node:util') as Record<'isNullOrUndefined' | 'isArray', (value: unknown) => boolean>;
+  util.isNullOrUndefined = (value) => value === null || value === undefined;
+  util.isArray = Array.isArray;
   try {
     await import('@tensorflow/tfjs-node');
     await select('tensorflow');

@@ -51,7 +51,7 @@ export interface Progress {
   readonly step: number;
   readonly steps: number;
   readonly loss: number;
-  /** Training images (each passes through the teacher and one to four subnets). */
+  /** Training images (each passes through the teacher and one to four subnets); time spent validating left out. */
   readonly imagesPerSecond: number;
   /** To the end of the whole run; rough, since phases differ in cost. */
   readonly etaSeconds: number;
@@ -141,6 +141,7 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
     let order = new Uint32Array();
     let orderEpoch = -1;
     let clock = performance.now();
+    let validationMs = 0;
     let losses: number[] = [];
     while (position.step < steps) {
       const { step } = position;
@@ -184,20 +185,23 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
       // Keep the weights that score best, after every epoch and at the end of the phase.
       let validation: number | null = null;
       if (position.step === steps || position.step % stepsPerEpoch === 0) {
+        const begun = performance.now();
         const candidates = validationSubnets(space, phase, recipe.validation.subnets, randomStream(seed, 'validation', phase.name));
         validation = mean(candidates.map((subnet) => accuracy(subnet, 'validation', recipe.validation.images)));
         if (position.best === null || validation > position.best) {
           writeBest(folder, position.phase, phase.name, toPlain(weights));
           position = { ...position, best: validation };
         }
+        validationMs += performance.now() - begun;
       }
       const stopping = signal?.aborted === true;
       const writing = stopping || validation !== null || position.step % (options.stateEverySteps ?? DEFAULT_STATE_EVERY_STEPS) === 0;
       if (writing || position.step % REPORT_EVERY_STEPS === 0) {
-        const seconds = (performance.now() - clock) / 1000;
+        const elapsedMs = performance.now() - clock;
         clock = performance.now();
-        const stepsDone = losses.length / phase.subnetsPerStep;
-        position = { ...position, trainingSeconds: position.trainingSeconds + seconds };
+        const stepSeconds = (elapsedMs - validationMs) / 1000 / (losses.length / phase.subnetsPerStep);
+        validationMs = 0;
+        position = { ...position, trainingSeconds: position.trainingSeconds + elapsedMs / 1000 };
         options.onProgress?.({
           phase: phase.name,
           phaseNumber: position.phase + 1,
@@ -205,8 +209,8 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
           step: position.step,
           steps,
           loss: mean(losses),
-          imagesPerSecond: (stepsDone * recipe.batch) / seconds,
-          etaSeconds: (seconds / stepsDone) * remainingSteps(phases, lengths, position),
+          imagesPerSecond: recipe.batch / stepSeconds,
+          etaSeconds: stepSeconds * remainingSteps(phases, lengths, position),
           validation,
         });
         losses = [];

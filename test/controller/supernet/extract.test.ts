@@ -70,6 +70,18 @@ describe('a subnet, inside the supernet and cut out', () => {
     );
   });
 
+  it('answers on WebAssembly, all that a machine without the native addon has, as in plain JavaScript', { timeout: 60_000 }, async () => {
+    const tensors = randomTensors(TINY, 31);
+    const answers: Float32Array[] = [];
+    for (const only of ['cpu', 'wasm'] as const) {
+      const backend = await selectBackend({ purpose: 'inference', only });
+      expect(backend.description).toContain('npm run setup:tfjs-node');
+      answers.push(logitsOf(tensors, largestSubnet(TINY)));
+    }
+    await selectBackend({ purpose: 'inference', threads: 1 });
+    expect(worstDifference(answers[0] ?? [], answers[1] ?? [])).toBeLessThan(1e-4);
+  });
+
   it('keeps its names unique and stable, and takes new statistics without touching the old net', () => {
     const net = extractSubnet({ space: TINY, tensors: randomTensors(TINY, 2) }, largestSubnet(TINY));
     const names = tensorsOf(net).map(({ name }) => name);
