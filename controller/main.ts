@@ -1,6 +1,5 @@
 // The controller put together: database, blobs, supernet, fleet. What `serve` and the demo run; nothing else opens the state folder to write.
 import { createHash } from 'node:crypto';
-import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { openBlobStore, type BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
@@ -24,8 +23,6 @@ export const SHIPPED_CHECKPOINT = join(ASSETS, 'fashion-tiny.safetensors');
 export const SHIPPED_IMAGES = join(ASSETS, 'fashion-mnist-mini');
 /** Training images over which batch norms are calibrated. */
 const CALIBRATION_IMAGES = 500;
-/** More threads than this gain nothing on nets of this size. */
-const MAX_THREADS = 4;
 /** The folder is locked by a process that dies with its lock, so a free one is got at once. */
 const STATE_LOCK_MS = 300;
 
@@ -85,6 +82,8 @@ export interface ControllerSettings {
   /** Of the broker; 0: any free one. */
   readonly mqttPort: number;
   readonly hostLockPath: string;
+  /** Of the controller's own evaluations. */
+  readonly threads: number;
   readonly log: (line: string) => void;
 }
 
@@ -142,7 +141,7 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
     blobsDir: blobs.dir,
     calibration: images.value.calibration,
     splits: { [splits.validation]: images.value.validation, [splits.test]: images.value.test },
-    threads: Math.min(MAX_THREADS, availableParallelism()),
+    threads: settings.threads,
   });
   if (!evaluator.ok) return evaluator;
   closers.push(() => evaluator.value.close());

@@ -1,6 +1,6 @@
 // The demo's devices: `ofa-agent join` as processes of their own, started again when they die, ended with the demo.
 import { spawn, type ChildProcess } from 'node:child_process';
-import { closeSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { AGENT_PROGRAM } from './machine.ts';
 
@@ -60,7 +60,7 @@ export async function startDemoAgents(settings: DemoAgentsSettings): Promise<Dem
     });
   };
 
-  for (const agent of settings.agents) start(agent, await settings.createToken(agent.name), 0);
+  for (const agent of settings.agents) start(agent, await tokenOf(settings, agent), 0);
   return {
     async stop() {
       stopping = true;
@@ -68,6 +68,16 @@ export async function startDemoAgents(settings: DemoAgentsSettings): Promise<Dem
       await Promise.all([...running.values()].map(end));
     },
   };
+}
+
+/** The token of an earlier run, if there was one: with it the agent is the device that it was. */
+async function tokenOf({ directory, createToken }: DemoAgentsSettings, { name }: DemoAgent): Promise<string> {
+  const file = join(directory, name, 'token');
+  if (existsSync(file)) return readFileSync(file, 'utf8');
+  const token = await createToken(name);
+  mkdirSync(join(directory, name), { recursive: true });
+  writeFileSync(file, token, { mode: 0o600 });
+  return token;
 }
 
 async function end(child: ChildProcess): Promise<void> {

@@ -34,12 +34,15 @@ export interface DemoOptions {
   readonly out: string;
   readonly checkpoint: string;
   readonly data?: string;
+  readonly threads: number;
 }
 
 const AGENTS: readonly DemoAgent[] = [
   { name: 'native', runtime: 'onnxruntime-node' },
   { name: 'wasm', runtime: 'onnxruntime-web' },
 ];
+/** A demo that was cut off may be taken up again so much later. */
+const TOKEN_LIFETIME_MS = 30 * 86_400_000;
 const JOIN_LIMIT_MS = 30_000;
 const DEPLOY_LIMIT_MS = 30_000;
 const SERVED_IMAGES = 500;
@@ -79,6 +82,7 @@ export async function demo(options: DemoOptions, context: Context): Promise<numb
     host: '127.0.0.1',
     mqttPort: 0,
     hostLockPath: defaultHostLockPath(),
+    threads: options.threads,
     log: (line) => display.note(`  ${line}`),
   });
   if (!opened.ok) return fail(context, opened);
@@ -87,7 +91,7 @@ export async function demo(options: DemoOptions, context: Context): Promise<numb
   const agents = await startDemoAgents({
     agents: AGENTS,
     brokerUrl: fleet.brokerUrl,
-    createToken: (name) => fleet.createToken({ name, lifetimeMs: JOIN_LIMIT_MS * 2 }),
+    createToken: (name) => fleet.createToken({ name, lifetimeMs: TOKEN_LIFETIME_MS }),
     directory: join(out, 'agents'),
     notice: (line) => display.note(`  ${line}`),
   });
@@ -215,12 +219,14 @@ async function campaignToRun(
       settings.seed === options.seed &&
       settings.budgetMs === budgetMs &&
       settings.validationSplit === splits.validation;
-    if (loaded.ok && same && loaded.value.weightsHash === weightsHash) {
+    // one that ended with nothing measured has nothing to go on with
+    const useful = earlier.endedReason === null || (loaded.ok && loaded.value.tells.some(({ outcome }) => outcome.ok));
+    if (loaded.ok && same && useful && loaded.value.weightsHash === weightsHash) {
       print(`  Going on with the demo that was cut off: ${earlier.asks} subnets asked, ${earlier.tells} results so far.`);
       return ok({ id: earlier.id, ended: earlier.endedReason !== null });
     }
     await endCampaign(db, earlier.id, 'stopped');
-    print('  An earlier demo with other settings or another supernet is left as it is; this one starts anew.');
+    print('  An earlier demo with other wishes, another supernet or no result is left as it is; this one starts anew.');
   }
   const id = uuidV7(Date.now());
   const settings = { subnets: options.subnets, seed: options.seed, algorithm: 'nsga2' as const, deviceClasses: AGENTS.map(({ name }) => name), plan: DEFAULT_PLAN, budgetMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore

@@ -15,6 +15,8 @@ import type { TrainCommandOptions } from './train.ts';
 type Run = (action: (context: Context) => Promise<number>) => Promise<void>;
 
 const SHIPPED = new URL('../assets/fashion-tiny.safetensors', import.meta.url).pathname;
+/** Nets of this size gain nothing from more. */
+const DEFAULT_THREADS = Math.min(4, availableParallelism());
 const DEBIAN_IMAGES = '/usr/share/datasets/fashion-mnist';
 
 function addMaking(program: Command, run: Run): void {
@@ -27,7 +29,7 @@ function addMaking(program: Command, run: Run): void {
     .requiredOption('--out <file>', 'the supernet, as safetensors')
     .addOption(new Option('--recipe <name>', 'how long and how').choices(['short', 'published']).default('short'))
     .option('--seed <n>', 'of weights, order and subnets', wholeNumber(0, 2 ** 32 - 1), 0)
-    .option('--threads <n>', 'threads within an operator', wholeNumber(1, 256), Math.min(4, availableParallelism()))
+    .option('--threads <n>', 'threads within an operator', wholeNumber(1, 256), DEFAULT_THREADS)
     .option('--scale <x>', 'multiplies the length of every phase, e.g. 0.01 to try it', positiveNumber('times'), 1)
     .addHelpText('after', example('ofa-fleet train --preset fashion-tiny --out out/fashion-tiny.safetensors --scale 0.01'))
     .action((options: TrainCommandOptions) => run(async (context) => (await import('./train.ts')).train(options, context)));
@@ -57,6 +59,7 @@ function addFleet(program: Command, run: Run): void {
     .addOption(stateOption())
     .option('--checkpoint <file>', 'the supernet', SHIPPED)
     .option('--data <dir>', 'IDX files for calibration, validation and test (default: the images that ship)')
+    .option('--threads <n>', "of the controller's own evaluations", wholeNumber(1, 64), DEFAULT_THREADS)
     .option('--host <address>', 'where broker and HTTP listen', '127.0.0.1')
     .option('--mqtt-port <n>', 'of the broker; 0: any free one', wholeNumber(0, 65535), 1883)
     .option('--http-port <n>', 'of the HTTP side; 0: any free one', wholeNumber(0, 65535), 8080)
@@ -126,6 +129,7 @@ function addDemo(program: Command, run: Run): void {
     .option('--out <dir>', 'folder for state and report; a run that was cut off goes on from it', 'out/demo')
     .option('--checkpoint <file>', 'the supernet', SHIPPED)
     .option('--data <dir>', 'IDX files for calibration, validation and test (default: the images that ship)')
+    .option('--threads <n>', "of the controller's own evaluations", wholeNumber(1, 64), DEFAULT_THREADS)
     .addHelpText('after', example('ofa-fleet demo', 'ofa-fleet demo --subnets 6 --cap 60'))
     .action((options: DemoOptions) => run(async (context) => (await import('./demo.ts')).demo(options, context)));
 }

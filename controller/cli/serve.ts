@@ -14,6 +14,7 @@ export interface ServeOptions {
   readonly state: string;
   readonly checkpoint: string;
   readonly data?: string;
+  readonly threads: number;
   readonly host: string;
   readonly mqttPort: number;
   readonly httpPort: number;
@@ -38,6 +39,7 @@ export async function serve(options: ServeOptions, context: Context): Promise<nu
     host: options.host,
     mqttPort: options.mqttPort,
     hostLockPath: defaultHostLockPath(),
+    threads: options.threads,
     log,
   });
   if (!opened.ok) return fail(context, opened);

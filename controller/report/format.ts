@@ -12,7 +12,7 @@ export function threeDigits(value: number): string {
 export function milliseconds({ value, ci }: { readonly value: number; readonly ci: Interval | null }): string {
   if (ci === null) return `${threeDigits(value)} ms (no interval)`;
   const half = Math.max(value - ci.lo, ci.hi - value);
-  const decimals = half > 0 ? Math.min(4, Math.max(0, 1 - Math.floor(Math.log10(half)))) : 3;
+  const decimals = half > 0 ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(half)))) : 3;
   return `${value.toFixed(decimals)} ± ${half.toFixed(decimals)} ms`;
 }
 
