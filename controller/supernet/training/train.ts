@@ -3,7 +3,7 @@
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs';
-import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { canonicalJson, type Space } from '../../space.ts';
 import { largestSubnet, smallestSubnet, uniformSubnet, type Subnet } from '../../subnet.ts';
 import type { Backend } from '../backend.ts';
@@ -70,6 +70,8 @@ const CALIBRATION_SEED = 937162211;
 /** The trained supernet, also in `folder`/supernet.safetensors; null where `signal` ended the run early. */
 export async function train(options: TrainOptions): Promise<Outcome<Checkpoint | null>> {
   const { space, recipe, dataset, backend, seed, scale, folder, signal } = options;
+  const misfit = misfitOf(space, recipe, dataset);
+  if (misfit !== null) return failed('INVALID_INPUT', misfit);
   const parameters = parametersOf(space);
   const kinds = new Map(parameters.map(({ name, kind }) => [name, kind]));
   const trained = parameters.filter(isTrained).map(({ name }) => name);
@@ -261,6 +263,20 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   dispose(momenta);
   writeCheckpoint(join(folder, 'supernet.safetensors'), checkpoint);
   return ok(checkpoint);
+}
+
+/** Why these images cannot train this space, or null. */
+function misfitOf(space: Space, recipe: Recipe, { name, train: images }: Dataset): string | null {
+  if (images.channels !== space.inputChannels) {
+    return `The images of ${name} have ${images.channels} channel(s), space ${space.name} takes ${space.inputChannels}; change its inputChannels, mean and std.`;
+  }
+  if (images.classes > space.classes) {
+    return `${name} has labels up to ${images.classes - 1}, space ${space.name} has ${space.classes} classes; set its classes to ${images.classes}.`;
+  }
+  if (images.count < recipe.batch) {
+    return `${name} has ${images.count} training images, one batch of recipe ${recipe.name} needs ${recipe.batch}.`;
+  }
+  return null;
 }
 
 /** Constant during the warm-up, then half a cosine down to 0. */

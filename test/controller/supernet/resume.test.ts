@@ -100,5 +100,16 @@ describe('a training run', () => {
       });
       expect(steps[0]).toBe(2);
     });
+
+    it('does not begin with images that do not fit the space', async () => {
+      const given = await options('misfit');
+      const messageOf = async (changes: Partial<TrainOptions>) => {
+        const outcome = await train({ ...given, ...changes });
+        return outcome.ok ? 'trained' : outcome.message;
+      };
+      expect(await messageOf({ space: { ...TINY, classes: 2 } })).toMatch(/labels up to 2, space tiny has 2 classes; set its classes to 3/);
+      expect(await messageOf({ space: { ...TINY, inputChannels: 3 } })).toMatch(/have 1 channel\(s\), space tiny takes 3/);
+      expect(await messageOf({ recipe: { ...given.recipe, batch: 89 } })).toMatch(/has 88 training images, one batch .* needs 89/);
+    });
   });
 });
