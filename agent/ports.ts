@@ -14,7 +14,7 @@ export interface ModelBytes {
   readonly externalData: readonly { readonly path: string; readonly data: Uint8Array }[];
 }
 
-export interface SessionOptions {
+interface SessionOptions {
   readonly intraOpThreads: number;
 }
 
@@ -124,7 +124,7 @@ export interface Slot {
 }
 
 /** What is deployed; `previous` is the last committed one while `current` is on probation. */
-export interface SlotRow {
+interface SlotRow {
   readonly current: Slot | null;
   readonly committed: boolean;
   readonly previous: Slot | null;

@@ -8,7 +8,7 @@ import { discoverMeters, explainNoMeter } from './discover.ts';
 import type { Meter } from './meter.ts';
 
 /** Memory that both threads see. `header`: readings written, stop asked, ended. */
-export interface RecorderMemory {
+interface RecorderMemory {
   readonly header: Int32Array;
   readonly atMs: Float64Array;
   readonly values: Float64Array;
