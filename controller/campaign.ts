@@ -1,5 +1,6 @@
 // The loop: ask -> materialise and take the accuracy -> measure on every device class -> record -> tell, and ask again at once.
 // Asks and tells are rows before the search hears of them, so a controller that was killed replays them and nothing counts twice.
+import type { Clock } from '@ofa-fleet/shared/clock.ts';
 import { createInbox } from '@ofa-fleet/shared/inbox.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Fleet, JobEnd } from './fleet/fleet.ts';
@@ -12,6 +13,8 @@ import type { Subnet } from './subnet.ts';
 
 /** Subnets asked and not told, per class: one more than its devices, so that none waits for the next to be materialised. */
 const LOOKAHEAD = 1;
+/** Before a doubtful measurement is made again, times the tries so far: what disturbed it may then be over, and others are measured meanwhile. */
+const REST_MS = 2000;
 /** A class whose devices are away must not make its queue grow without end while another class works. */
 const MAX_PENDING = 8;
 
@@ -26,7 +29,7 @@ export interface CampaignParts {
   readonly fleet: Fleet;
   /** Materialises a subnet and takes its validation error; both are cached, so a repeat costs nothing. */
   readonly prepare: (subnet: Subnet, signal: AbortSignal) => Promise<Outcome<Prepared>>;
-  readonly wallMs: () => number;
+  readonly clock: Pick<Clock, 'wallMs' | 'sleep'>;
   /** Called after each event, never by timer: a display may redraw then. */
   readonly onProgress: (progress: CampaignProgress) => void;
 }
@@ -61,13 +64,15 @@ interface Open {
 
 type Event =
   | { readonly kind: 'job-end'; readonly end: JobEnd }
+  | { readonly kind: 'rested'; readonly item: Open }
   | { readonly kind: 'prepared'; readonly ask: Ask; readonly outcome: Outcome<Prepared> }
   | { readonly kind: 'broken'; readonly error: unknown };
 
 /**
  * Runs a campaign to its end, or on from where it was left. `end` ends it for good, as complete as it is, its reason being an EndedReason;
  * `leave` leaves it unfinished, to be resumed.
- * State: `open` holds exactly the measurements asked of the fleet and not told; `preparing` the one subnet that is being materialised.
+ * State: `open` holds exactly the measurements that the fleet has, `resting` counts those that will be made again; `preparing` is the one
+ * subnet that is being materialised.
  */
 export async function runCampaign(
   parts: CampaignParts,
@@ -86,6 +91,7 @@ export async function runCampaign(
   const open = new Map<string, Open>();
   let preparing: Promise<void> | null = null;
   let repeated = 0;
+  let resting = 0;
 
   const complete = () => search.archive.filter(({ told }) => settings.deviceClasses.every((name) => told.get(name)?.ok === true)).length;
   const alive = () => search.archive.filter(({ told }) => [...told.values()].every((outcome) => outcome.ok)).length;
@@ -123,36 +129,34 @@ export async function runCampaign(
     );
 
   const tell = async (ask: Ask, deviceClass: string, told: Told): Promise<void> => {
-    await addTell(db, campaignId, { subnetId: ask.subnetId, deviceClass, ...told, at: parts.wallMs() });
+    await addTell(db, campaignId, { subnetId: ask.subnetId, deviceClass, ...told, at: parts.clock.wallMs() });
     search.tell({ subnetId: ask.subnetId, deviceClass, outcome: objectivesOf(told.outcome) });
     report(told.outcome.ok ? null : `Subnet ${ask.subnetId} has no number on ${deviceClass}: ${told.outcome.message}`);
   };
 
   /** Puts the next try in the queue, and takes ends that came while this controller was away. */
   const measure = async (item: Open): Promise<void> => {
-    for (;;) {
-      const attempt = item.tries.length + 1;
-      const key = measurementKey({ campaignId, purpose: 'search', subnetId: item.ask.subnetId, deviceClass: item.deviceClass, attempt });
-      const job = { key, deviceClass: item.deviceClass, manifestSha256: item.prepared.manifestSha256, plan: settings.plan };
-      const jobId = await fleet.enqueue(job);
-      open.set(jobId, item);
-      const end = await fleet.jobEnd(jobId);
-      if (end === null || !open.delete(jobId)) return;
-      if (await take(item, end)) return;
-    }
+    const attempt = item.tries.length + 1;
+    const key = measurementKey({ campaignId, purpose: 'search', subnetId: item.ask.subnetId, deviceClass: item.deviceClass, attempt });
+    const job = { key, deviceClass: item.deviceClass, manifestSha256: item.prepared.manifestSha256, plan: settings.plan };
+    const jobId = await fleet.enqueue(job);
+    open.set(jobId, item);
+    const end = await fleet.jobEnd(jobId);
+    if (end !== null && open.delete(jobId)) await take(item, end);
   };
 
-  /** True where the measurement is settled and told; false where it has to be made again. */
-  const take = async (item: Open, end: JobEnd): Promise<boolean> => {
+  /** Tells what the tries come to, or lets the measurement rest and be made again. */
+  const take = async (item: Open, end: JobEnd): Promise<void> => {
     item.tries.push(end);
     const settled = settle(item.tries, item.prepared.error);
     if (settled !== null) {
       await tell(item.ask, item.deviceClass, settled);
-      return true;
+      return;
     }
     repeated++;
+    resting++;
+    void parts.clock.sleep(REST_MS * item.tries.length, signal).then(() => inbox.put({ kind: 'rested', item }));
     report(`Measured again on ${item.deviceClass}: ${whyDoubtful(end)}`);
-    return false;
   };
 
   const stopListening = fleet.onJobEnd((end) => inbox.put({ kind: 'job-end', end }));
@@ -163,7 +167,7 @@ export async function runCampaign(
       if (preparing === null && !signal.aborted) {
         const ask = await nextAsk();
         if (ask !== null) preparing = prepare(ask);
-        else if (open.size === 0) return await finish('exhausted', exhaustedMessage(search, settings.subnets, complete()));
+        else if (open.size + resting === 0) return await finish('exhausted', exhaustedMessage(search, settings.subnets, complete()));
       }
       const event = await inbox.next(signal);
       if (event === null) {
@@ -171,11 +175,16 @@ export async function runCampaign(
         return await finish(reason, `${INTERRUPTIONS[reason] ?? reason} ${complete()} of ${settings.subnets} subnets.`);
       }
       if (event.kind === 'broken') throw event.error;
+      if (event.kind === 'rested') {
+        resting--;
+        await measure(event.item);
+        continue;
+      }
       if (event.kind === 'job-end') {
         const item = open.get(event.end.jobId);
         if (item === undefined) continue;
         open.delete(event.end.jobId);
-        if (!(await take(item, event.end))) await measure(item);
+        await take(item, event.end);
         continue;
       }
       preparing = null;

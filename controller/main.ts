@@ -38,8 +38,7 @@ export function loadImages(folder: string | null): Outcome<Images> {
     const loaded = loadIdxFolder(folder);
     if (!loaded.ok) return loaded;
     const { train, validation, test } = loaded.value;
-    const count = Math.min(CALIBRATION_IMAGES, train.count);
-    return ok({ calibration: pick(train, Array.from({ length: count }, (_, i) => i)), validation, test }); // prettier-ignore
+    return ok({ calibration: firstImages(train, CALIBRATION_IMAGES), validation, test });
   }
   const sets = (['calibration', 'validation', 'test'] as const).map((name) => loadIdxPair(SHIPPED_IMAGES, name));
   const broken = sets.find((set) => !set.ok);
@@ -66,6 +65,15 @@ export function fitToSpace(space: Space, images: Images): Outcome<Images> {
   return ok(images);
 }
 
+function firstImages(set: ImageSet, count: number | null): ImageSet {
+  return count === null || count >= set.count
+    ? set
+    : pick(
+        set,
+        Array.from({ length: count }, (_, i) => i),
+      );
+}
+
 /** Names a set of images by what is in it, e.g. `test-2500-1a2b3c4d`, so that accuracies of other images never pass for these. */
 function splitName(kind: 'validation' | 'test', set: ImageSet): string {
   const hash = createHash('sha256').update(set.pixels).update(set.labels).digest('hex').slice(0, 8);
@@ -78,6 +86,8 @@ export interface ControllerSettings {
   readonly checkpointPath: string;
   /** Folder of IDX files; null: the images that ship. */
   readonly dataDir: string | null;
+  /** Only the first so many validation images are looked at in a search; null: all. */
+  readonly validationImages: number | null;
   readonly host: string;
   /** Of the broker; 0: any free one. */
   readonly mqttPort: number;
@@ -123,8 +133,9 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   const checkpoint = readCheckpoint(settings.checkpointPath);
   if (!checkpoint.ok) return checkpoint;
   const loaded = loadImages(settings.dataDir);
-  const images = loaded.ok ? fitToSpace(checkpoint.value.space, loaded.value) : loaded;
-  if (!images.ok) return images;
+  const fitting = loaded.ok ? fitToSpace(checkpoint.value.space, loaded.value) : loaded;
+  if (!fitting.ok) return fitting;
+  const images = { ...fitting.value, validation: firstImages(fitting.value.validation, settings.validationImages) };
   const locked = await lockStateDir(stateDir);
   if (!locked.ok) return locked;
   closers.push(() => locked.value.release());
@@ -135,12 +146,12 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   const fleet = await startFleet({ db: db.value, blobs, host: settings.host, port: settings.mqttPort, log });
   if (!fleet.ok) return fleet;
   closers.push(() => fleet.value.close());
-  const splits = { validation: splitName('validation', images.value.validation), test: splitName('test', images.value.test) };
+  const splits = { validation: splitName('validation', images.validation), test: splitName('test', images.test) };
   const evaluator = await startEvaluator({
     checkpointPath: settings.checkpointPath,
     blobsDir: blobs.dir,
-    calibration: images.value.calibration,
-    splits: { [splits.validation]: images.value.validation, [splits.test]: images.value.test },
+    calibration: images.calibration,
+    splits: { [splits.validation]: images.validation, [splits.test]: images.test },
     threads: settings.threads,
   });
   if (!evaluator.ok) return evaluator;
@@ -153,7 +164,7 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
     fleet: fleet.value,
     checkpoint: checkpoint.value,
     weightsHash: evaluator.value.weightsHash,
-    images: images.value,
+    images,
     splits,
     async prepare(subnet, signal) {
       const made = await accuracyWith(stages, subnet, splits.validation, signal);

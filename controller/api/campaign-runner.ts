@@ -1,5 +1,6 @@
 // Runs campaigns inside the controller, one at a time, and takes up those that an earlier run of the controller left unfinished.
 // State: `current` is the campaign that runs; it is null between them. Rows in the database say what is finished.
+import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import type { Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { runCampaign, type CampaignEnd, type CampaignProgress } from '../campaign.ts';
@@ -57,7 +58,7 @@ export async function createCampaignRunner(
         db,
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
-        wallMs: () => Date.now(),
+        clock: systemClock,
         onProgress: (progress) => tell({ kind: 'progress', campaignId, progress }),
       },
       campaignId,

@@ -1,6 +1,7 @@
 // `ofa-fleet demo`: the whole loop on one machine, told stage by stage. A run that was cut off, even by kill -9, goes on where it was.
 import { existsSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
@@ -45,6 +46,8 @@ const AGENTS: readonly DemoAgent[] = [
 const TOKEN_LIFETIME_MS = 30 * 86_400_000;
 const JOIN_LIMIT_MS = 30_000;
 const DEPLOY_LIMIT_MS = 30_000;
+/** Enough to rank subnets that differ by two points; more would take the time of measurements. */
+const VALIDATION_IMAGES = 1000;
 const SERVED_IMAGES = 500;
 /** Written last: a folder that holds it is that of a demo which came to its end. */
 const END_MARK = 'summary.txt';
@@ -79,6 +82,7 @@ export async function demo(options: DemoOptions, context: Context): Promise<numb
     stateDir: out,
     checkpointPath: options.checkpoint,
     dataDir: options.data ?? null,
+    validationImages: VALIDATION_IMAGES,
     host: '127.0.0.1',
     mqttPort: 0,
     hostLockPath: defaultHostLockPath(),
@@ -182,7 +186,7 @@ async function search({ options, context, controller, display, capAt }: Demo): P
         db,
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
-        wallMs: () => Date.now(),
+        clock: systemClock,
         onProgress: (progress) => {
           if (progress.note !== null) display.note(`  ${progress.note}`);
           display.show([...progressLines(progress), `  at most ${Math.max(0, Math.round((capAt - performance.now()) / 1000))} s more`]);

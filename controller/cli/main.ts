@@ -59,6 +59,7 @@ function addFleet(program: Command, run: Run): void {
     .addOption(stateOption())
     .option('--checkpoint <file>', 'the supernet', SHIPPED)
     .option('--data <dir>', 'IDX files for calibration, validation and test (default: the images that ship)')
+    .option('--validation-images <n>', 'look at the first so many only, which is faster (default: all)', wholeNumber(1, 10_000_000))
     .option('--threads <n>', "of the controller's own evaluations", wholeNumber(1, 64), DEFAULT_THREADS)
     .option('--host <address>', 'where broker and HTTP listen', '127.0.0.1')
     .option('--mqtt-port <n>', 'of the broker; 0: any free one', wholeNumber(0, 65535), 1883)

@@ -14,6 +14,7 @@ export interface ServeOptions {
   readonly state: string;
   readonly checkpoint: string;
   readonly data?: string;
+  readonly validationImages?: number;
   readonly threads: number;
   readonly host: string;
   readonly mqttPort: number;
@@ -36,6 +37,7 @@ export async function serve(options: ServeOptions, context: Context): Promise<nu
     stateDir,
     checkpointPath: options.checkpoint,
     dataDir: options.data ?? null,
+    validationImages: options.validationImages ?? null,
     host: options.host,
     mqttPort: options.mqttPort,
     hostLockPath: defaultHostLockPath(),

@@ -55,7 +55,9 @@ function differenceLines(comparisons: readonly DeviceComparison[]): readonly str
   const chosen = comparisons.flatMap(({ budget, rows }) =>
     rows[0]?.subnetId == null ? [] : [{ deviceClass: budget.deviceClass, subnetId: rows[0].subnetId }],
   );
-  if (chosen.length < 2) return ['There is one choice only, so nothing to tell the devices apart by.'];
+  if (chosen.length < comparisons.length || chosen.length === 0)
+    return ['Not every device has a choice, so the devices cannot be told apart by it.'];
+  if (chosen.length === 1) return [];
   const distinct = new Set(chosen.map(({ subnetId }) => subnetId)).size;
   return [
     distinct === 1

@@ -47,10 +47,14 @@ export async function plantCampaign(options: PlantedOptions): Promise<{ readonly
     subnets.set(id, subnet);
     return ok({ manifestSha256: id.repeat(4), error: await plantAccuracies(db, subnet) });
   };
-  const end = await runCampaign({ db, fleet, prepare, wallMs: () => 2, onProgress: () => {} }, campaignId, {
-    end: new AbortController().signal,
-    leave: new AbortController().signal,
-  });
+  const end = await runCampaign(
+    { db, fleet, prepare, clock: { wallMs: () => 2, sleep: () => Promise.resolve() }, onProgress: () => {} },
+    campaignId,
+    {
+      end: new AbortController().signal,
+      leave: new AbortController().signal,
+    },
+  );
   await fleet.close();
   if (!end.ok) throw new Error(end.message);
   return { db, campaignId };

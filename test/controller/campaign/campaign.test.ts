@@ -71,7 +71,7 @@ async function run(
       db,
       fleet,
       prepare: options.prepare ?? prepare,
-      wallMs: () => 0,
+      clock: { wallMs: () => 0, sleep: () => Promise.resolve() },
       onProgress: (state) => {
         progress.push(state);
         const told = Object.values(state.classes).reduce((sum, { measured: m, censored }) => sum + m + censored, 0);
