@@ -82,7 +82,8 @@ export async function startBroker(settings: BrokerSettings): Promise<Outcome<Bro
     connectTimeout: CONNECT_TIMEOUT_MS,
     preConnect(_client, packet, done) {
       // stored sessions would queue without bound for clients that never return, and nobody needs them
-      done(null, packet.clean === true);
+      if (packet.clean === true) done(null, true);
+      else done(new Error('only clean sessions are taken'), false);
     },
     authenticate(client, username, password, done) {
       if (username === undefined || username !== client.id || password === undefined) {

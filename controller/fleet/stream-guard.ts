@@ -45,6 +45,7 @@ export function createPacketCounter(maxBytes: number): { feed(chunk: Uint8Array)
 export function guardSocket(socket: Socket, maxBytes: number, onRefused: (why: string) => void): Duplex {
   const counter = createPacketCounter(maxBytes);
   const guarded = new Duplex({
+    allowHalfOpen: false,
     read() {
       socket.resume();
     },
