@@ -1,11 +1,12 @@
 // The demo's real parts as a laboratory: controller with broker, agents as processes, the shipped supernet and images; a lesion cuts one.
 import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { manifestSchema } from '../../shared/artifact.ts';
+import { systemClock } from '../../shared/clock.ts';
 import { DEFAULT_PLAN } from '../../shared/measurement.ts';
 import { defaultHostLockPath } from '../../shared/node/host-lock.ts';
 import { runCampaign, type CampaignParts } from '../../controller/campaign.ts';
@@ -59,6 +60,8 @@ export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIP
       stateDir: join(dir, 'controller'),
       checkpointPath,
       dataDir: null,
+      validationImages: 1000,
+      threads: availableParallelism(),
       host: '127.0.0.1',
       mqttPort: 0,
       hostLockPath: defaultHostLockPath(),
@@ -87,7 +90,7 @@ export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIP
       await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
       const end = new AbortController();
       const timer = setTimeout(() => end.abort('cap'), capMs ?? 600_000);
-      const parts = { db, fleet, prepare: (subnet: Subnet, signal: AbortSignal) => controller.prepare(subnet, signal), wallMs: Date.now, onProgress: () => undefined }; // prettier-ignore
+      const parts = { db, fleet, prepare: (subnet: Subnet, signal: AbortSignal) => controller.prepare(subnet, signal), clock: systemClock, onProgress: () => undefined }; // prettier-ignore
       value(await runCampaign(parts, id, { end: end.signal, leave: new AbortController().signal }));
       clearTimeout(timer);
       const { asks, tells } = value(await loadCampaign(db, id));
@@ -96,7 +99,7 @@ export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIP
       for (const { subnetId, deviceClass, outcome } of tells) {
         const ask = asks.find((one) => one.subnetId === subnetId);
         if (ask === undefined) throw new Error(`told of ${subnetId}, which was not asked`);
-        if (!outcome.ok) { censored.push(outcome.reason); console.log(outcome.message); }
+        if (!outcome.ok) censored.push(outcome.reason);
         else {
           const { objectives, latency } = outcome.value;
           const ci = latency.ci ?? { lo: latency.value, hi: latency.value };

@@ -57,7 +57,8 @@ function quotaCgroup(): { readonly confine: (pid: number) => void; readonly remo
     async remove() {
       for (let tries = 0; tries < 50; tries++) {
         try {
-          return rmdirSync(dir);
+          rmdirSync(dir);
+          return;
         } catch {
           await sleep(100); // the kernel still counts the processes that have just ended
         }
@@ -72,8 +73,8 @@ describe('a lesion of the machine', () => {
     'half the CPU by a quota is flagged on every measurement, and no such number is believed (needs a writable cgroup v1)',
     async () => {
       const quota = quotaCgroup();
-      const { search } = await open([{ name: 'quota', confine: quota.confine }]);
-      const { points, censored } = await search({ subnets: 3, seed: 1, capMs: 120_000 });
+      const cut = await open([{ name: 'quota', confine: quota.confine }]);
+      const { points, censored } = await cut.search({ subnets: 3, seed: 1, capMs: 120_000 });
       console.log(`quota: ${points['quota']?.length ?? 0} believed, ${censored.length} censored: ${censored.join(', ')}`);
       await lab?.close();
       lab = null;
@@ -190,7 +191,7 @@ describe('a lesion of the feedback', () => {
 describe('a lesion of one operator on one device', () => {
   it('7x7 convolutions that are three times slower there drive their gene off its front, and not off the other device’s', async () => {
     const { search } = await open([{ name: 'slowed', preload: new URL('./slow-kernel7.ts', import.meta.url) }, { name: 'plain' }]);
-    const { points } = await search({ subnets: 60, seed: 5 });
+    const { points } = await cut.search({ subnets: 60, seed: 5 });
     const kernels = (deviceClass: string) => {
       const blocks = frontOf(points[deviceClass] ?? []).flatMap(({ subnet }) => subnet.stages.flat());
       return { seven: blocks.filter(({ kernel }) => kernel === 7).length, total: blocks.length };
