@@ -307,7 +307,7 @@ describe('the dispatcher and its reference model', () => {
           } else if (what.do === 'cancel') {
             ends.push(...(await dispatcher.cancel(jobId, now)).ended);
             if (job.ends === 0) end(job, 'CANCELED');
-          } else if (!('back' in what)) {
+          } else if ('ms' in what) {
             now += what.ms;
             ends.push(...(await dispatcher.tick(now)).ended);
             for (const j of jobs) {
@@ -315,7 +315,8 @@ describe('the dispatcher and its reference model', () => {
               if (j.state === 'QUEUED' && j.notAfter <= now) end(j, 'EXPIRED');
             }
           } else {
-            const attempt = Math.max(1, job.attempt - what.back);
+            const { back } = what as Extract<Step, { back: number }>;
+            const attempt = Math.max(1, job.attempt - back);
             const update: JobUpdate =
               what.do === 'result' ? { phase: 'result', jobId, attempt, outcome: result(what.value) } : { phase: what.do, jobId, attempt };
             const ruling = await dispatcher.update(asker(device), update, now);
