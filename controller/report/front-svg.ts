@@ -3,6 +3,7 @@ import * as echarts from 'echarts';
 import type { Trial } from '../search/trial.ts';
 import { compare, type ComparisonRow } from './comparison.ts';
 import type { ReportData } from './data.ts';
+import { threeDigits } from './format.ts';
 
 /** One colour a class, distinguishable with colour-blindness too (Okabe and Ito). */
 const COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9'];
@@ -60,15 +61,36 @@ export function frontSvg(
     animation: false,
     backgroundColor: '#fff',
     title: { text: `${data.campaign.settings.space.name}: error over latency, by device`, left: 'center', textStyle: { fontSize: 15 } },
-    legend: { data: names.filter((name) => shown.has(name)), top: 28, itemHeight: 12, textStyle: { fontSize: 11 } },
+    legend: {
+      data: names.filter((name) => shown.has(name)),
+      top: 28,
+      itemHeight: 12,
+      itemWidth: 16,
+      itemGap: 14,
+      textStyle: { fontSize: 11 },
+    },
     grid: { left: 64, right: 24, top: 96, bottom: 52 },
-    xAxis: { type: 'log', name: 'median latency of one inference, ms (log scale; bars are 95 % intervals)', nameLocation: 'middle', nameGap: 30, min: 'dataMin', max: 'dataMax' }, // prettier-ignore
+    xAxis: {
+      type: 'log',
+      logBase: 2,
+      name: 'median latency of one inference, ms (each step doubles; bars are 95 % intervals)',
+      nameLocation: 'middle',
+      nameGap: 30,
+      min: ({ min }: Extent) => 2 ** Math.floor(Math.log2(min)),
+      max: ({ max }: Extent) => 2 ** Math.ceil(Math.log2(max)),
+      axisLabel: { formatter: threeDigits },
+    },
     yAxis: { type: 'value', name: 'error on validation images, %', nameLocation: 'middle', nameGap: 44, scale: true },
     series,
   } as echarts.EChartsCoreOption);
   const svg = chart.renderToSVGString();
   chart.dispose();
   return svg;
+}
+
+interface Extent {
+  readonly min: number;
+  readonly max: number;
 }
 
 /** [latency, error in %, lower, upper] of a trial on a class, or nothing. */
