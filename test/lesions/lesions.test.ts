@@ -190,7 +190,7 @@ describe('a lesion of the feedback', () => {
 
 describe('a lesion of one operator on one device', () => {
   it('7x7 convolutions that are three times slower there drive their gene off its front, and not off the other device’s', async () => {
-    const { search } = await open([{ name: 'slowed', preload: new URL('./slow-kernel7.ts', import.meta.url) }, { name: 'plain' }]);
+    const cut = await open([{ name: 'slowed', preload: new URL('./slow-kernel7.ts', import.meta.url) }, { name: 'plain' }]);
     const { points } = await cut.search({ subnets: 60, seed: 5 });
     const kernels = (deviceClass: string) => {
       const blocks = frontOf(points[deviceClass] ?? []).flatMap(({ subnet }) => subnet.stages.flat());
