@@ -1,39 +1,28 @@
-// The fleet put together: broker, wire, dispatcher, presence, blocks, deployments, inferences. Messages of one device are taken one after
-// another; what is acknowledged is committed before.
+// The fleet put together: broker, wire, dispatcher, presence, blocks, deployments, inferences; and the clock that makes things due.
 import { manifestSchema, type BlobRef } from '@ofa-fleet/shared/artifact.ts';
 import { systemClock, type Clock } from '@ofa-fleet/shared/clock.ts';
-import { deviceClass, deviceInfoSchema } from '@ofa-fleet/shared/device.ts';
-import { randomSecret, UUID_PATTERN, uuidV7 } from '@ofa-fleet/shared/ids.ts';
+import { deviceInfoSchema } from '@ofa-fleet/shared/device.ts';
+import { randomSecret, uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import type { BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
-import { sha256Hex } from '@ofa-fleet/shared/node/hash.ts';
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import type { UpMessage } from '@ofa-fleet/shared/protocol.ts';
-import { ENROL_FLEET, parseTopic, type Address, type Topic } from '@ofa-fleet/shared/topics.ts';
-import { z } from 'zod';
 import type { Db } from '../store/database.ts';
-import { insertDeadLetter } from '../store/dead-letters.ts';
-import { insertEnergyReport, listReported } from '../store/deployments.ts';
-import { findDevice, listDevices, listPresence, savePresence, updateDeviceInfo } from '../store/devices.ts';
+import { listReported } from '../store/deployments.ts';
+import { findDevice, listDevices, listPresence, savePresence } from '../store/devices.ts';
 import { insertManifestOnce } from '../store/manifests.ts';
 import { createBlockServer } from './block-server.ts';
 import { startBroker, type Broker } from './broker.ts';
 import { createDeployments } from './deployments.ts';
 import { createDispatcher } from './dispatcher.ts';
-import { createToken, enrol } from './enrolment.ts';
+import { createToken } from './enrolment.ts';
 import type { Fleet, FleetDevice, JobEnd } from './fleet.ts';
 import { createInference } from './inference.ts';
+import { createIntake, type Known } from './intake.ts';
 import { DEFAULT_LIMITS, type DispatchLimits, type Effects } from './job-steps.ts';
 import { createPresence } from './presence.ts';
-import { createBucket } from './rate-limit.ts';
 import { openWire, type Wire } from './wire.ts';
 
 const TICK_MS = 1000;
-const HEARTBEAT_MS = 15_000;
 const STALE_MS = 30 * 86_400_000;
-/** Hellos taken a second; the others ask again. */
-const HELLO_RATE = 200;
-/** Invalid messages of one device in a minute, above which it is disconnected. */
-const MAX_INVALID = 100;
 /** Devices rung at once come one after another. */
 const BELL_SPREAD_MS = 10;
 const READY_LIMIT_MS = 10_000;
@@ -50,11 +39,6 @@ export interface FleetSettings {
   readonly viewerPassword?: string | null;
   /** One line about something refused or broken. */
   readonly log?: (line: string) => void;
-}
-
-interface Known {
-  readonly address: Address;
-  deviceClass: string;
 }
 
 /** Serves until `close`; the database and the blobs stay the caller's. PORT_IN_USE or INVALID_INPUT where the broker cannot listen. */
@@ -84,10 +68,6 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
   const known = new Map<string, Known>();
   const endListeners = new Set<(end: JobEnd) => void>();
   const deviceListeners = new Set<() => void>();
-  const hellos = createBucket(HELLO_RATE, HELLO_RATE);
-  const invalid = new Map<string, number>();
-  /** Last step of each device's queue. */
-  const queues = new Map<string, Promise<void>>();
 
   const inference = createInference(async (deviceId, frame) => {
     const device = await knownDevice(deviceId);
@@ -95,23 +75,30 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
     return device !== null && isUp && wire.sendFrame(device.address, 'infer', frame);
   }, random);
 
+  const intake = createIntake({
+    db,
+    clock,
+    now,
+    wire: () => wire,
+    dispatcher,
+    presence,
+    blocks,
+    deployments,
+    inference,
+    knownDevice,
+    disconnect: (deviceId) => broker.disconnect(deviceId),
+    notifyDevices,
+    follow,
+    log,
+  });
   const wire: Wire = openWire(
     { url: `mqtt://${hostInUrl(host)}:${broker.port}`, password: controllerPassword, clock, random },
     {
-      onMessage: (topic, message) => inOrder(topic.device, () => take(topic, message)),
-      onInvalid: (topic, bytes, reason) => inOrder(parseTopic(topic)?.device ?? '', () => refuse(topic, bytes, reason)),
+      onMessage: (topic, message) => intake.onMessage(topic, message),
+      onInvalid: (topic, bytes, reason) => intake.onInvalid(topic, bytes, reason),
       onTrouble: log,
     },
   );
-
-  function inOrder(deviceId: string, step: () => Promise<void>): void {
-    const last = queues.get(deviceId) ?? Promise.resolve();
-    const next = last.then(step).catch((error: unknown) => log(`a message of ${deviceId} was not taken: ${String(error)}`));
-    queues.set(deviceId, next);
-    void next.then(() => {
-      if (queues.get(deviceId) === next) queues.delete(deviceId);
-    });
-  }
 
   async function knownDevice(deviceId: string): Promise<Known | null> {
     const cached = known.get(deviceId);
@@ -121,139 +108,6 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
     const device: Known = { address: { fleet: row.fleet, shard: row.shard, device: deviceId }, deviceClass: row.device_class };
     known.set(deviceId, device);
     return device;
-  }
-
-  async function refuse(topic: string, bytes: Uint8Array, reason: string): Promise<void> {
-    const parsed = parseTopic(topic);
-    if (parsed === null || parsed.fleet === ENROL_FLEET) return;
-    const { device } = parsed;
-    const count = (invalid.get(device) ?? 0) + 1;
-    invalid.set(device, count);
-    if (count > MAX_INVALID) {
-      log(`${device} sent more than ${MAX_INVALID} invalid messages in a minute and is disconnected`);
-      broker.disconnect(device);
-      return;
-    }
-    await insertDeadLetter(db, { at: now(), device_id: device, topic, reason, sha256: sha256Hex(bytes), body: bytes });
-    if (parsed.kind === 'job-update') await acknowledgeMalformed(parsed, bytes);
-  }
-
-  /** Else the device would send for ever what can never be taken. */
-  async function acknowledgeMalformed(address: Address, bytes: Uint8Array): Promise<void> {
-    const said = looseUpdate.safeParse(parseLoosely(bytes));
-    if (!said.success) return;
-    const { id, sid, p } = said.data;
-    await wire.send(address, sid, 'job-ack', { ackOf: id, jobId: p.jobId, attempt: p.attempt, verdict: 'malformed', version: 0 }, id);
-  }
-
-  async function take(topic: Topic, message: UpMessage): Promise<void> {
-    if (topic.fleet === ENROL_FLEET) {
-      if (message.t !== 'enrol') return;
-      const answer = await enrol(db, topic.device, message.p, now());
-      await wire.send(topic, message.sid, 'enrol', answer, message.id);
-      if (answer.ok) notifyDevices();
-      return;
-    }
-    const device = await knownDevice(topic.device);
-    if (device?.address.fleet !== topic.fleet || device.address.shard !== topic.shard) {
-      log(`${topic.device} is no device of ${topic.fleet}/${topic.shard}; its ${topic.kind} is dropped`);
-      return;
-    }
-    if (message.t === 'state' && !message.p.online) {
-      if (presence.left(topic.device, message.p.sessionId, message.p.reason !== null, now())) notifyDevices();
-      return;
-    }
-    const heard = {
-      deviceId: topic.device,
-      sid: message.sid,
-      bootId: message.boot,
-      seq: message.t === 'hb' ? null : message.seq,
-      isBirth: message.t === 'state',
-    };
-    if (presence.heard(heard, now())) notifyDevices();
-    await answer(topic.device, device, message);
-  }
-
-  async function answer(deviceId: string, device: Known, message: UpMessage): Promise<void> {
-    const { address } = device;
-    const asker = { deviceId, deviceClass: device.deviceClass, bootId: message.boot };
-    switch (message.t) {
-      case 'hello': {
-        if (hellos.take(now()) > 0) return;
-        device.deviceClass = deviceClass(message.p.info);
-        await updateDeviceInfo(db, deviceId, device.deviceClass, message.p.info);
-        const welcome = {
-          held: await dispatcher.review(deviceId, message.p.held),
-          desired: await deployments.desired(deviceId),
-          serverTimeMs: clock.wallMs(),
-          heartbeatMs: HEARTBEAT_MS,
-        };
-        await wire.send(address, message.sid, 'welcome', welcome, message.id);
-        notifyDevices();
-        return;
-      }
-      case 'hb':
-        await dispatcher.renew(deviceId, message.p.renewals, now());
-        return;
-      case 'job-next': {
-        const grant = await dispatcher.next(asker, now());
-        if (!grant.none) blocks.forget(deviceId);
-        await wire.send(address, message.sid, 'job-grant', grant, message.id);
-        return;
-      }
-      case 'job-update': {
-        const { jobId, attempt, phase } = message.p;
-        if (phase === 'quiet') presence.quiet(deviceId, now() + message.p.quietMs);
-        const ruling = await dispatcher.update(asker, message.p, now()).catch((error: unknown) => {
-          log(`the database did not take a ${phase} of job ${jobId}: ${String(error)}`);
-          return null;
-        });
-        blocks.forget(deviceId);
-        if (phase === 'fetching' || phase === 'quiet') {
-          if (ruling?.verdict === 'stale') await wire.send(address, message.sid, 'job-cancel', { jobId, attempt });
-        } else {
-          const ack = { ackOf: message.id, jobId, attempt, verdict: ruling?.verdict ?? ('retry' as const), version: ruling?.version ?? 0 };
-          await wire.send(address, message.sid, 'job-ack', ack, message.id);
-        }
-        if (ruling !== null) follow(ruling);
-        return;
-      }
-      case 'art-req': {
-        const refusal = await blocks.serve({ ...message.p, deviceId }, (frame) => wire.sendFrame(address, 'art-blk', frame));
-        if (refusal !== null) await wire.send(address, message.sid, 'art-ctl', refusal, message.id);
-        return;
-      }
-      case 'reported':
-        await deployments.onReported(deviceId, message.p);
-        blocks.forget(deviceId);
-        notifyDevices();
-        return;
-      case 'energy': {
-        const { runId, rev, manifestSha256, seq, idleJoules, activeJoules, idleMs, activeMs, inferences, sensor, failure } = message.p;
-        await insertEnergyReport(db, {
-          device_id: deviceId,
-          rev,
-          manifest_sha256: manifestSha256,
-          boot_id: runId,
-          seq,
-          idle_joules: idleJoules,
-          active_joules: activeJoules,
-          idle_ms: idleMs,
-          active_ms: activeMs,
-          inferences,
-          sensor,
-          reason: failure?.reason ?? null,
-          message: failure?.message ?? null,
-          at: now(),
-        });
-        return;
-      }
-      case 'inferred':
-        inference.onInferred(deviceId, message.p);
-        return;
-      case 'state':
-      case 'enrol':
-    }
   }
 
   /** What a committed step brings with it. */
@@ -300,7 +154,7 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
       const at = now();
       if (at - minute >= 60_000) {
         minute = at;
-        invalid.clear();
+        intake.forgive();
       }
       try {
         follow(await dispatcher.tick(at));
@@ -382,25 +236,11 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
       stop.abort();
       await ticking;
       await wire.close();
-      await Promise.allSettled(queues.values());
+      await intake.idle();
       await broker.close();
     },
   };
   return ok(fleet);
-}
-
-const looseUpdate = z.object({
-  id: z.string().regex(UUID_PATTERN),
-  sid: z.string().regex(UUID_PATTERN),
-  p: z.object({ jobId: z.string().regex(UUID_PATTERN), attempt: z.int().min(1) }),
-});
-
-function parseLoosely(bytes: Uint8Array): unknown {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes));
-  } catch {
-    return null;
-  }
 }
 
 function hostInUrl(host: string): string {
