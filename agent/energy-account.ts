@@ -11,7 +11,7 @@ export interface JouleCounter {
   readJoules(): number | null;
 }
 
-export interface ServedModel {
+interface ServedModel {
   readonly rev: number;
   readonly manifestSha256: string | null;
   /** Inferences answered since the agent started. */

@@ -19,7 +19,7 @@ export interface AgentSettings {
   readonly backoff?: Backoff;
 }
 
-export interface Token {
+interface Token {
   readonly claimId: string;
   readonly secret: string;
 }

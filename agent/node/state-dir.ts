@@ -16,7 +16,7 @@ const identitySchema = z.object({
 export type Identity = Readonly<z.infer<typeof identitySchema>>;
 
 /** Who this device is; and who it is about to become, which replaces the first only once the controller agrees. */
-export type IdentityFile = 'identity.json' | 'enrolling.json';
+type IdentityFile = 'identity.json' | 'enrolling.json';
 
 export interface StateDir {
   readonly path: (name: string) => string;

@@ -13,7 +13,7 @@ const BUSY_RETRY_MS = 1000;
 /** What manifests name is kept for so many of them. */
 const MAX_KNOWN = 512;
 
-export interface BlockRequest extends UpPayload<'art-req'> {
+interface BlockRequest extends UpPayload<'art-req'> {
   readonly deviceId: string;
 }
 

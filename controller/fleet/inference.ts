@@ -7,7 +7,7 @@ import { PREFIX_BYTES, type Frame } from '@ofa-fleet/shared/blocks.ts';
 const ANSWER_LIMIT_MS = 30_000;
 const MAX_INPUT_BYTES = DOWN.infer.maxBytes - PREFIX_BYTES;
 
-export type Inferred = Outcome<{ readonly output: Float32Array; readonly latencyMs: number }>;
+type Inferred = Outcome<{ readonly output: Float32Array; readonly latencyMs: number }>;
 
 export interface Inference {
   infer(deviceId: string, input: Float32Array, signal: AbortSignal): Promise<Inferred>;

@@ -3,7 +3,7 @@
 // Invariant: a session ends presence only for itself; a will of an older session changes nothing.
 import { startSequence, type Sequence } from './sequence.ts';
 
-export type PresenceState = 'online' | 'suspect' | 'offline';
+type PresenceState = 'online' | 'suspect' | 'offline';
 
 /** Three heartbeats without a word, and then the grace. */
 const SILENCE_MS = 45_000;
@@ -11,7 +11,7 @@ const GRACE_MS = 30_000;
 const SAVE_EVERY_MS = 60_000;
 const REBIRTH_EVERY_MS = 60_000;
 
-export interface Session {
+interface Session {
   /** Null once it has ended. */
   sid: string | null;
   bootId: string;
@@ -25,7 +25,7 @@ export interface Session {
   rebirthAt: number;
 }
 
-export interface Heard {
+interface Heard {
   readonly deviceId: string;
   readonly sid: string;
   readonly bootId: string;

@@ -104,13 +104,13 @@ export interface JobEvidenceTable {
 }
 
 /** A model that killed the agent of a class twice is not sent to that class again. */
-export interface QuarantineTable {
+interface QuarantineTable {
   device_class: string;
   manifest_sha256: string;
   at: Millis;
 }
 
-export interface ManifestTable {
+interface ManifestTable {
   manifest_sha256: string;
   bytes: number;
   blocks_sha256: string | null;
@@ -170,7 +170,7 @@ export interface DeadLetterTable {
   body: Uint8Array;
 }
 
-export interface CampaignTable {
+interface CampaignTable {
   id: string;
   created_at: Millis;
   settings_json: string;
@@ -180,7 +180,7 @@ export interface CampaignTable {
   ended_reason: string | null;
 }
 
-export interface AskTable {
+interface AskTable {
   campaign_id: string;
   n: number;
   subnet_id: string;
@@ -189,7 +189,7 @@ export interface AskTable {
   told_before: number;
 }
 
-export interface TellTable {
+interface TellTable {
   campaign_id: string;
   seq: number;
   subnet_id: string;
@@ -200,7 +200,7 @@ export interface TellTable {
 }
 
 /** Append-only. */
-export interface AccuracyTable {
+interface AccuracyTable {
   subnet_id: string;
   weights_hash: string;
   split: string;
@@ -210,7 +210,7 @@ export interface AccuracyTable {
   at: Millis;
 }
 
-export interface ArtifactTable {
+interface ArtifactTable {
   subnet_id: string;
   weights_hash: string;
   manifest_sha256: string;
@@ -220,7 +220,7 @@ export interface ArtifactTable {
 }
 
 /** Subnets outside the search that a comparison needs, one random one for each class; their measurements are jobs like any other. */
-export interface BaselineTable {
+interface BaselineTable {
   campaign_id: string;
   device_class: string;
   subnet_id: string;
@@ -228,7 +228,7 @@ export interface BaselineTable {
 }
 
 /** One check of a deployed model: the same images by one way to it, append-only. */
-export interface ServedCheckTable {
+interface ServedCheckTable {
   id: Generated<number>;
   campaign_id: string;
   device_id: string;
