@@ -2,7 +2,7 @@
 import { availableParallelism } from 'node:os';
 import { Command, CommanderError, Option } from 'commander';
 import { EXIT, withContext, type Context } from './context.ts';
-import type { DemoOptions } from './demo.ts';
+import type { DemoOptions } from './demo-run.ts';
 import type { DeployOptions } from './deploy.ts';
 import type { ExportOptions } from './export.ts';
 import type { FleetOptions } from './fleet.ts';
@@ -124,7 +124,7 @@ function addDemo(program: Command, run: Run): void {
     .command('demo')
     .description('the whole loop on this machine, in under three minutes: two agents, a search, two deployments, a report')
     .option('--subnets <n>', 'distinct subnets, each measured on both devices', wholeNumber(1, 10_000), 40)
-    .option('--cap <seconds>', 'the search ends so long after the start at the latest', positiveNumber('seconds'), 140)
+    .option('--cap <seconds>', 'the search ends so long after the start at the latest', positiveNumber('seconds'), 130)
     .option('--budget <ms>', 'latency to keep on each device (default: the median of what it measured)', positiveNumber('ms'))
     .option('--seed <n>', 'of the search', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
     .option('--out <dir>', 'folder for state and report; a run that was cut off goes on from it', 'out/demo')

@@ -32,7 +32,7 @@ export async function serve(options: ServeOptions, context: Context): Promise<nu
     ); // prettier-ignore
   }
   const stateDir = resolve(options.state);
-  const log = (line: string) => context.complain(line);
+  const log = (line: string) => (context.signal.aborted ? undefined : context.complain(line)); // what breaks at the end is meant to
   const opened = await openController({
     stateDir,
     checkpointPath: options.checkpoint,

@@ -1,0 +1,76 @@
+// The demo's search: a campaign of its own, or the one that an earlier run left.
+import { systemClock } from '@ofa-fleet/shared/clock.ts';
+import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
+import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { measureFrontEnergy } from '../api/front-energy.ts';
+import { runCampaign } from '../campaign.ts';
+import { createCampaign, endCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
+import { AGENTS, type DemoRun } from './demo-run.ts';
+import { progressLines } from './progress-lines.ts';
+
+/** The id of the campaign, at its end. */
+export async function searchAll({ options, context, controller, display, capAt }: DemoRun): Promise<Outcome<string>> {
+  const { db, fleet } = controller;
+  const campaign = await campaignToRun(controller, options, context);
+  if (!campaign.ok) return campaign;
+  if (campaign.value.ended) return ok(campaign.value.id);
+  const end = new AbortController();
+  const timer = setTimeout(() => end.abort('cap'), Math.max(0, capAt - performance.now()));
+  try {
+    const outcome = await runCampaign(
+      {
+        db,
+        fleet,
+        prepare: (subnet, signal) => controller.prepare(subnet, signal),
+        clock: systemClock,
+        onProgress: (progress) => {
+          if (progress.note !== null) display.note(`  ${progress.note}`);
+          display.show([...progressLines(progress), `  at most ${Math.max(0, Math.round((capAt - performance.now()) / 1000))} s more`]);
+        },
+      },
+      campaign.value.id,
+      { end: end.signal, leave: context.signal },
+    );
+    display.end();
+    if (!outcome.ok) return outcome;
+    context.print(`  ${outcome.value.message}`);
+    if (outcome.value.reason === 'failed') return failed('LOW_DISK', 'The search could not go on.');
+    await measureFrontEnergy(controller, campaign.value.id, AbortSignal.any([context.signal, end.signal]));
+    return ok(campaign.value.id);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The campaign of an earlier run with the same wishes and the same supernet, or a new one. */
+async function campaignToRun(
+  controller: DemoRun['controller'],
+  options: DemoRun['options'],
+  { print }: DemoRun['context'],
+): Promise<Outcome<{ readonly id: string; readonly ended: boolean }>> {
+  const { db, weightsHash, splits, checkpoint } = controller;
+  const budgetMs = options.budget ?? null;
+  const earlier = (await listCampaigns(db))[0];
+  if (earlier !== undefined) {
+    const loaded = await loadCampaign(db, earlier.id);
+    const settings = loaded.ok ? loaded.value.settings : null;
+    const same =
+      settings?.subnets === options.subnets &&
+      settings.seed === options.seed &&
+      settings.budgetMs === budgetMs &&
+      settings.validationSplit === splits.validation;
+    // one that ended with nothing measured has nothing to go on with
+    const useful = earlier.endedReason === null || (loaded.ok && loaded.value.tells.some(({ outcome }) => outcome.ok));
+    if (loaded.ok && same && useful && loaded.value.weightsHash === weightsHash) {
+      print(`  Going on with the demo that was cut off: ${earlier.asks} subnets asked, ${earlier.tells} results so far.`);
+      return ok({ id: earlier.id, ended: earlier.endedReason !== null });
+    }
+    await endCampaign(db, earlier.id, 'stopped');
+    print('  An earlier demo with other wishes, another supernet or no result is left as it is; this one starts anew.');
+  }
+  const id = uuidV7(Date.now());
+  const settings = { subnets: options.subnets, seed: options.seed, algorithm: 'nsga2' as const, deviceClasses: AGENTS.map(({ name }) => name), plan: DEFAULT_PLAN, budgetMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
+  await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
+  return ok({ id, ended: false });
+}
