@@ -180,8 +180,8 @@ interface ModelJob {
   counted: number;
   misses: number;
   ends: number;
-  /** Per attempt: who had it, how it ended, which value was taken or kept for it. */
-  attempts: Map<number, { device: string; end: 'open' | 'lapsed' | 'interrupted' | 'done'; value: number | null }>;
+  /** Per attempt: who had it, how it ended, which values were taken or kept for it. */
+  attempts: Map<number, { device: string; end: 'open' | 'lapsed' | 'interrupted' | 'done'; values: number[] }>;
 }
 
 type Step =
@@ -252,8 +252,9 @@ describe('the dispatcher and its reference model', () => {
           const mine = record?.device === device;
           if (what.do === 'result') {
             if (record === undefined || !mine) return 'stale';
-            if (record.value !== null) return record.value === what.value ? 'duplicate' : 'conflict';
-            record.value = what.value;
+            if (record.values.includes(what.value)) return 'duplicate';
+            record.values.push(what.value);
+            if (record.values.length > 1) return 'conflict';
             const current = attempt === job.attempt;
             if (current && held(job)) {
               record.end = 'done';
@@ -296,7 +297,7 @@ describe('the dispatcher and its reference model', () => {
             else {
               if (mine === undefined) {
                 Object.assign(expected, { state: 'LEASED', attempt: expected.attempt + 1, holder: device, deadline: now + DEADLINE_MS });
-                expected.attempts.set(expected.attempt, { device, end: 'open', value: null });
+                expected.attempts.set(expected.attempt, { device, end: 'open', values: [] });
               }
               if (expected.state === 'LEASED') expected.leaseUntil = Math.min(expected.deadline, now + LIMITS.grantMs);
               expect(grant).toMatchObject({ none: false, grant: { jobId: ids[jobs.indexOf(expected)], attempt: expected.attempt } });
