@@ -222,7 +222,11 @@ export function openLink(settings: LinkSettings, events: LinkEvents, { clock, ra
       closing = true;
       if (open !== null) {
         // a clean DISCONNECT, so that the broker drops the will; bounded, as the broker may be gone
-        await within(clock, CLOSE_LIMIT_MS, open.client.endAsync(false).catch(() => undefined));
+        await within(
+          clock,
+          CLOSE_LIMIT_MS,
+          open.client.endAsync(false).catch(() => undefined),
+        );
       }
       stop.abort();
       await running;
