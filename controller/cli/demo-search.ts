@@ -1,13 +1,16 @@
 // The demo's search: a campaign of its own, or the one that an earlier run left.
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
-import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
+import { DEFAULT_PLAN, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { measureFrontEnergy } from '../api/front-energy.ts';
 import { runCampaign } from '../campaign.ts';
 import { createCampaign, endCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
 import { AGENTS, type DemoRun } from './demo-run.ts';
 import { progressLines } from './progress-lines.ts';
+
+/** A disturbed measurement is cut short here: in a demo its time is better spent on making it again. */
+const PLAN: Plan = { ...DEFAULT_PLAN, capMs: 4000 };
 
 /** The id of the campaign, at its end. */
 export async function searchAll({ options, context, controller, display, capAt }: DemoRun): Promise<Outcome<string>> {
@@ -70,7 +73,7 @@ async function campaignToRun(
     print('  An earlier demo with other wishes, another supernet or no result is left as it is; this one starts anew.');
   }
   const id = uuidV7(Date.now());
-  const settings = { subnets: options.subnets, seed: options.seed, algorithm: 'nsga2' as const, deviceClasses: AGENTS.map(({ name }) => name), plan: DEFAULT_PLAN, budgetMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
+  const settings = { subnets: options.subnets, seed: options.seed, algorithm: 'nsga2' as const, deviceClasses: AGENTS.map(({ name }) => name), plan: PLAN, budgetMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
   await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
   return ok({ id, ended: false });
 }
