@@ -56,7 +56,7 @@ export const RECIPES: Readonly<Record<'published' | 'short', Recipe>> = {
     shift: 4,
     validation: { subnets: 32, images: 5_000, calibrationImages: 1_000 },
   },
-  // About an hour on one core for `fashion-tiny`; smaller batches, since there are few steps.
+  // About 70 minutes on one core for `fashion-tiny`; smaller batches, since there are few steps.
   short: {
     name: 'short',
     batch: 32,
