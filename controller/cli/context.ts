@@ -21,13 +21,21 @@ export function fail(context: Context, failure: Failure): number {
 /** Everything that a command started must be over so soon after Ctrl-C; then the process ends as it stands. */
 const END_LIMIT_MS = 4500;
 
+/** One Ctrl-C arrives twice: from the terminal, and passed on by the launcher. */
+const SAME_KEY_MS = 300;
+
 /** Runs an action with a signal that Ctrl-C aborts. A second Ctrl-C ends at once. Returns the exit code. */
 export async function withContext(action: (context: Context) => Promise<number>): Promise<number> {
   const stop = new AbortController();
   let limit: NodeJS.Timeout | null = null;
+  let firstAt = 0;
   const onSignal = (name: NodeJS.Signals) => {
     const code = name === 'SIGINT' ? 130 : 143;
-    if (stop.signal.aborted) process.exit(code);
+    if (stop.signal.aborted) {
+      if (performance.now() - firstAt > SAME_KEY_MS) process.exit(code);
+      return;
+    }
+    firstAt = performance.now();
     stop.abort();
     limit = setTimeout(() => process.exit(code), END_LIMIT_MS).unref();
   };

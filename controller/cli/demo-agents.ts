@@ -17,6 +17,8 @@ export interface DemoAgentsSettings {
   /** Each agent keeps its state and its log in a folder of its name below it. */
   readonly directory: string;
   readonly notice: (line: string) => void;
+  /** Aborted when the demo is to end: nobody is started again then. */
+  readonly signal: AbortSignal;
 }
 
 export interface DemoAgents {
@@ -38,12 +40,13 @@ export async function startDemoAgents(settings: DemoAgentsSettings): Promise<Dem
     mkdirSync(directory, { recursive: true });
     const log = openSync(join(directory, 'agent.log'), 'a');
     const args = ['join', settings.brokerUrl, token, '--state', directory, '--runtime', agent.runtime, '--class', agent.name, '--name', agent.name, '--with-parent']; // prettier-ignore
-    const child = spawn(process.execPath, [AGENT_PROGRAM, ...args], { stdio: ['pipe', log, log] });
+    // in a group of its own: a terminal's Ctrl-C is for the demo, which ends its agents in order
+    const child = spawn(process.execPath, [AGENT_PROGRAM, ...args], { stdio: ['pipe', log, log], detached: true });
     closeSync(log);
     running.set(agent.name, child);
     child.on('exit', (code, signal) => {
       running.delete(agent.name);
-      if (stopping) return;
+      if (stopping || settings.signal.aborted) return;
       const how = signal === null ? `ended with code ${code ?? 'none'}` : `was killed by ${signal}`;
       if (restarts >= MAX_RESTARTS) {
         settings.notice(
@@ -54,7 +57,7 @@ export async function startDemoAgents(settings: DemoAgentsSettings): Promise<Dem
       settings.notice(`Agent ${agent.name} ${how}; it is started again, and what it had measured counts.`);
       const timer = setTimeout(() => {
         timers.delete(timer);
-        start(agent, token, restarts + 1);
+        if (!settings.signal.aborted) start(agent, token, restarts + 1);
       }, RESTART_MS);
       timers.add(timer);
     });

@@ -65,6 +65,7 @@ export async function demo(options: DemoOptions, context: Context): Promise<numb
     createToken: (name) => fleet.createToken({ name, lifetimeMs: TOKEN_LIFETIME_MS }),
     directory: join(out, 'agents'),
     notice: (line) => display.note(`  ${line}`),
+    signal,
   });
   try {
     const run = { options, context, controller, display, out, capAt, comparisonEndsAt: capAt + COMPARISON_MS };
@@ -95,12 +96,14 @@ async function stages(run: DemoRun): Promise<Outcome<number>> {
   stage(context, 3, 'The search');
   const campaignId = await searchAll(run);
   if (!campaignId.ok) return campaignId;
+  if (signal.aborted) return ok(EXIT.failed);
 
   stage(context, 4, 'One subnet for each device, deployed and asked');
   const agreed = await deployAndCheck(run, campaignId.value, joined.value);
   if (!agreed.ok) return agreed;
   const compared = await compareWithOthers(run, campaignId.value);
   if (!compared.ok) return compared;
+  if (signal.aborted) return ok(EXIT.failed);
 
   stage(context, 5, 'What came of it');
   const data = await loadReportData(controller.db, campaignId.value);
