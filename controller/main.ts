@@ -20,7 +20,7 @@ import { loadIdxFolder, loadIdxPair } from './supernet/data/idx.ts';
 
 const ASSETS = fileURLToPath(new URL('./assets/', import.meta.url));
 export const SHIPPED_CHECKPOINT = join(ASSETS, 'fashion-tiny.safetensors');
-export const SHIPPED_IMAGES = join(ASSETS, 'fashion-mnist-mini');
+const SHIPPED_IMAGES = join(ASSETS, 'fashion-mnist-mini');
 /** Training images over which batch norms are calibrated. */
 const CALIBRATION_IMAGES = 500;
 /** The folder is locked by a process that dies with its lock, so a free one is got at once. */

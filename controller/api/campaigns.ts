@@ -7,7 +7,7 @@ import { listCampaigns } from '../store/campaigns.ts';
 import type { CampaignEvent, CampaignRunner } from './campaign-runner.ts';
 import { parseBody, sendFailure } from './http.ts';
 
-export const campaignRequestSchema = z.object({
+const campaignRequestSchema = z.object({
   subnets: z.int().min(1).max(100_000),
   seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER),
   algorithm: z.enum(['nsga2', 'random']),

@@ -12,7 +12,7 @@ import { parseBody, sendFailure } from './http.ts';
 
 const DEPLOY_LIMIT_MS = 120_000;
 
-export const deploymentRequestSchema = z.object({
+const deploymentRequestSchema = z.object({
   /** Id or name. */
   device: z.string().min(1).max(64),
   /** null: the newest. */
@@ -45,7 +45,7 @@ export function deploymentRoutes(app: FastifyInstance, controller: Controller, c
 }
 
 /** Chooses, deploys, and waits until the device answers with the new model. */
-export async function deployChoice(
+async function deployChoice(
   { db, fleet }: Controller,
   { device: wanted, campaignId, budgetMs, subnetId }: DeploymentRequest,
   signal: AbortSignal,

@@ -1,7 +1,7 @@
 // Options that several commands share, and how their values are read; a value that cannot be is wrong use and says what can.
 import { InvalidArgumentError, Option } from 'commander';
 
-export const DEFAULT_STATE = './ofa-fleet-data';
+const DEFAULT_STATE = './ofa-fleet-data';
 
 export function stateOption(): Option {
   return new Option('--state <dir>', 'folder with the database and the models').default(DEFAULT_STATE);

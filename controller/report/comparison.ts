@@ -68,7 +68,7 @@ function baselineChoice({ trial, told }: ReportData['baselines'][number], device
   return told?.ok === false ? told : failed('NOT_FOUND', 'It was drawn, and not measured in time.');
 }
 
-export interface TestError {
+interface TestError {
   readonly wrong: number;
   readonly total: number;
   readonly share: number;

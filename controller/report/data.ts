@@ -60,7 +60,7 @@ export async function loadReportData(db: Db, campaignId: string): Promise<Outcom
 }
 
 /** The subnets of a campaign with at least one number, in the order of their asks. */
-export function trialsOf(campaign: Campaign, artifacts: ReadonlyMap<string, ArtifactRow>): readonly Trial[] {
+function trialsOf(campaign: Campaign, artifacts: ReadonlyMap<string, ArtifactRow>): readonly Trial[] {
   return campaign.asks.flatMap(({ subnetId, subnet }): Trial[] => {
     const artifact = artifacts.get(subnetId);
     const told = campaign.tells.flatMap((tell) =>

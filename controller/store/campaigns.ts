@@ -53,7 +53,7 @@ export interface Campaign {
 }
 
 /** `search`: one ask on one class; `energy`: joules of a member of the front; `baseline`: a subnet that only the comparison needs. */
-export type Purpose = 'search' | 'energy' | 'baseline';
+type Purpose = 'search' | 'energy' | 'baseline';
 
 export interface MeasurementName {
   readonly campaignId: string;

@@ -4,7 +4,7 @@ import { intervalSchema, type Interval, type Measurement } from '@ofa-fleet/shar
 import { failed, REASONS, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
 
 /** A measurement that is suspect or invalid is made again, at most so many times in all. */
-export const MAX_TRIES = 3;
+const MAX_TRIES = 3;
 
 /** One measurement of a subnet on a class, as it ended. */
 export interface Try {

@@ -11,12 +11,12 @@ import { createStandInFleet, measured, type StandInJob } from './stand-in-fleet.
 
 export const SPACE = PRESETS['fashion-tiny'] as Space;
 export const CLASSES = ['native', 'wasm'];
-export const WEIGHTS = 'w'.repeat(64);
-export const VALIDATION = 'validation-2500-aa';
-export const TEST = 'test-2500-bb';
+const WEIGHTS = 'w'.repeat(64);
+const VALIDATION = 'validation-2500-aa';
+const TEST = 'test-2500-bb';
 
 /** Larger nets are slower and better; on `wasm` wide kernels cost more, so that the fronts differ. */
-export function costOf(subnet: Subnet, deviceClass: string): number {
+function costOf(subnet: Subnet, deviceClass: string): number {
   const blocks = subnet.stages.flat();
   const kernelPower = deviceClass === 'wasm' ? 2 : 1;
   return 0.2 + blocks.reduce((sum, block) => sum + block.expand * block.kernel ** kernelPower, 0) / 500;
