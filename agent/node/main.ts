@@ -80,7 +80,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
   const models = openBlobStore(state.path('blobs'));
   let onSlots = (): void => undefined;
   const slots = createSlots({
-    store: createSlotStore(db.value),
+    store: createSlotStore(db.value, device.deviceId),
     server: server.value,
     clock: systemClock,
     sourceOf: ({ manifestSha256, manifest }) => ({ kind: 'blobs', manifestSha256, manifest, blobsDir: models.dir }),

@@ -7,15 +7,17 @@ import type { SlotStore } from '../ports.ts';
 const slotSchema = z.object({ rev: z.int().min(0), manifestSha256: sha256Schema, manifest: manifestSchema });
 const rowSchema = z.object({ current: slotSchema.nullable(), committed: z.boolean(), previous: slotSchema.nullable() });
 
-export function createSlotStore(db: Database): SlotStore {
-  db.exec('CREATE TABLE IF NOT EXISTS slot (id INTEGER PRIMARY KEY CHECK (id = 1), state TEXT NOT NULL)');
+/** Kept by identity: revisions are counted for a device by its controller, so a device that enrols anew begins anew. */
+export function createSlotStore(db: Database, deviceId: string): SlotStore {
+  db.exec('CREATE TABLE IF NOT EXISTS slot (device_id TEXT PRIMARY KEY, state TEXT NOT NULL)');
   return {
     read: () => {
-      const row = db.prepare<[], { state: string }>('SELECT state FROM slot WHERE id = 1').get();
+      const row = db.prepare<[string], { state: string }>('SELECT state FROM slot WHERE device_id = ?').get(deviceId);
       return row === undefined ? { current: null, committed: false, previous: null } : rowSchema.parse(JSON.parse(row.state));
     },
     write: (state) => {
-      db.prepare('INSERT INTO slot (id, state) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state').run(
+      db.prepare('INSERT INTO slot (device_id, state) VALUES (?, ?) ON CONFLICT (device_id) DO UPDATE SET state = excluded.state').run(
+        deviceId,
         JSON.stringify(state),
       );
     },

@@ -75,12 +75,12 @@ interface Agent {
 }
 
 /** The slots of an agent on this state; `stop` leaves the state as a crash would. */
-function agent(model: ModelServer = server): Agent {
+function agent(model: ModelServer = server, deviceId = 'dev-1'): Agent {
   const db = new Database(dbPath);
   const { clock, wake, sleeping } = handClock();
   const phases: string[] = [];
   const slots: Slots = createSlots({
-    store: createSlotStore(db),
+    store: createSlotStore(db, deviceId),
     server: model,
     clock,
     probationMs: 1000,
@@ -121,6 +121,18 @@ describe('a deployment', () => {
     expect(a.phases).toEqual(['verifying', 'probation', 'committed']);
     expect(a.slots.state()).toEqual<SlotsState>({ phase: 'committed', rev: 1, activeManifestSha256: model.manifestSha256, failure: null });
     a.stop();
+  });
+
+  it('belongs to an identity: a device that has enrolled anew takes revision 1 again', async () => {
+    const before = agent();
+    const model = await artifact(SMALL);
+    await deployed(before, slotOf(1, model));
+    before.stop();
+    const after = agent(server, 'dev-2');
+    await after.slots.boot();
+    expect(after.slots.state()).toMatchObject({ rev: 0, activeManifestSha256: null });
+    await deployed(after, slotOf(1, model));
+    after.stop();
   });
 
   it('of a wrong model never becomes active; the one before goes on', async () => {
