@@ -10,7 +10,7 @@ import { AGENTS, type DemoRun } from './demo-run.ts';
 import { progressLines } from './progress-lines.ts';
 
 /** A disturbed measurement is cut short here: in a demo its time is better spent on making it again. */
-const PLAN: Plan = { ...DEFAULT_PLAN, capMs: 4000 };
+const PLAN: Plan = { ...DEFAULT_PLAN, relativeHalfWidth: 0.03, capMs: 3000 };
 
 /** The id of the campaign, at its end. */
 export async function searchAll({ options, context, controller, display, capAt }: DemoRun): Promise<Outcome<string>> {

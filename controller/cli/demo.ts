@@ -23,7 +23,7 @@ const TOKEN_LIFETIME_MS = 30 * 86_400_000;
 const COMPARISON_MS = 38_000;
 const JOIN_LIMIT_MS = 30_000;
 /** Enough to rank subnets that differ by two points; more would take the time of measurements. */
-const VALIDATION_IMAGES = 1000;
+const VALIDATION_IMAGES = 750;
 /** Written last: a folder that holds it is that of a demo which came to its end. */
 const END_MARK = 'summary.txt';
 
