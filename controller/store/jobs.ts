@@ -1,6 +1,6 @@
 // Queries on the job table and its attempts, results and evidence. What may happen to a job is decided in fleet/dispatcher.ts; here is how it
 // is read and written. Every change is a compare-and-set on `version`.
-import type { Selectable, Updateable } from 'kysely';
+import { sql, type Selectable, type Updateable } from 'kysely';
 import type { Db } from './database.ts';
 import type { AttemptOutcome, JobAttemptTable, JobEvidenceTable, JobResultTable, JobState, JobTable } from './schema.ts';
 
@@ -190,11 +190,12 @@ export async function isQuarantined(db: Db, deviceClass: string, manifestSha256:
   return row !== undefined;
 }
 
-/** Terminal jobs that ended before `before` and that no campaign was told of. */
+/**
+ * Terminal jobs that ended before `before` and belong to no campaign, with what came of them. A campaign's jobs carry its id before the first
+ * `/` of their key, and all of them stand in its report: those that the search was told of, doubtful tries, baselines and energy.
+ */
 export async function purgeJobs(db: Db, before: number): Promise<void> {
-  await db
-    .deleteFrom('job')
-    .where('ended_at', '<', before)
-    .where('job_id', 'not in', db.selectFrom('tell').select('job_id').where('job_id', 'is not', null).$castTo<{ job_id: string }>())
-    .execute();
+  const campaignId = sql<string>`substr(dedupe_key, 1, instr(dedupe_key, '/') - 1)`;
+  await db.deleteFrom('job').where('ended_at', '<', before).where(campaignId, 'not in', db.selectFrom('campaign').select('id')).execute();
+  await db.deleteFrom('job_evidence').where('job_id', 'not in', db.selectFrom('job').select('job_id')).execute();
 }
