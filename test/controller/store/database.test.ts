@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import Database from 'better-sqlite3';
 import { sql } from 'kysely';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openDatabase } from '../../../controller/store/database.ts';
@@ -29,6 +30,24 @@ describe('the database', () => {
     expect(opened).toMatchObject({ ok: false, reason: 'CORRUPT_FILE' });
     if (!opened.ok) expect(opened.message).toContain(path);
   });
+
+  it('calls a path that cannot be opened by its name, and does not call the file corrupt', async () => {
+    const file = join(dir, 'file');
+    writeFileSync(file, '');
+    for (const path of [join(file, 'below.db'), dir]) {
+      const opened = await openDatabase(path);
+      expect(opened).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+      if (!opened.ok) expect(opened.message).toContain(path);
+    }
+  });
+
+  it('says that another program holds the file, after waiting for it', async () => {
+    const path = join(dir, 'held.db');
+    const holder = new Database(path);
+    holder.exec('CREATE TABLE t (a); BEGIN EXCLUSIVE');
+    expect(await openDatabase(path)).toMatchObject({ ok: false, reason: 'BUSY' });
+    holder.close();
+  }, 30_000);
 
   it('does not let a row of accuracy or of a result be changed', async () => {
     const db = value(await openDatabase(':memory:'));
