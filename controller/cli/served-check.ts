@@ -34,9 +34,16 @@ export async function checkServed(
   if (expected === null)
     return failed('INVALID_INPUT', 'The controller kept no predictions to compare with: the space has more than 256 classes.');
   if (device.serveUrl === null) return failed('UNREACHABLE', `Device ${device.name} tells no HTTP address to ask.`);
+  const url = inferUrl(device.serveUrl);
+  if (url === null) {
+    return failed(
+      'INVALID_INPUT',
+      `Device ${device.name} says that it serves at ${device.serveUrl}, which is no address of this machine; only http://127.0.0.1 and localhost are asked.`,
+    );
+  }
   const images = Math.min(request.images, controller.images.test.count);
   const ways: readonly { readonly carrier: ServedCheck['carrier']; readonly ask: Ask }[] = [
-    { carrier: 'http', ask: askByHttp(device.serveUrl, signal) },
+    { carrier: 'http', ask: askByHttp(url, signal) },
     { carrier: 'mqtt', ask: (input) => controller.fleet.infer(device.deviceId, input, signal) },
   ];
   const turn = await controller.takeTurn(signal);
@@ -84,12 +91,21 @@ const answerSchema = z.union([
   z.object({ reason: z.string(), message: z.string() }),
 ]);
 
-function askByHttp(serveUrl: string, signal: AbortSignal): Ask {
+const LOOPBACK: ReadonlySet<string> = new Set(['127.0.0.1', 'localhost', '[::1]']);
+
+/** Where to post an inference; null for an address elsewhere. A device may report any, and must not steer the controller to others' services. */
+export function inferUrl(serveUrl: string): URL | null {
+  if (!URL.canParse(serveUrl)) return null;
   const url = new URL('/infer', serveUrl);
+  return url.protocol === 'http:' && LOOPBACK.has(url.hostname) ? url : null;
+}
+
+function askByHttp(url: URL, signal: AbortSignal): Ask {
   return async (input) => {
     try {
       const body = new Uint8Array(input.buffer, input.byteOffset, input.byteLength) as Uint8Array<ArrayBuffer>;
-      const response = await fetch(url, { method: 'POST', headers: { 'content-type': 'application/octet-stream' }, body, signal });
+      const headers = { 'content-type': 'application/octet-stream' };
+      const response = await fetch(url, { method: 'POST', headers, body, signal, redirect: 'error' });
       const answer = answerSchema.parse(await response.json());
       return 'output' in answer ? ok(answer) : failed('UNREACHABLE', answer.message);
     } catch (error) {
