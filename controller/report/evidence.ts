@@ -1,5 +1,5 @@
 // The raw material behind every printed number of a report, as sections that the numbers link to.
-import type { Measurement } from '@ofa-fleet/shared/measurement.ts';
+import type { Measurement, Quantity } from '@ofa-fleet/shared/measurement.ts';
 import type { CampaignMeasurement } from '../store/campaigns.ts';
 import type { ReportData } from './data.ts';
 import { budgetOf } from './comparison.ts';
@@ -85,14 +85,20 @@ function measurementSection(
     `load ${measurement.loadMs ?? 'none'} ms, first run ${measurement.firstRunMs ?? 'none'} ms, ${measurement.warmUpRuns ?? 'no'} runs of warm-up, binding alone ${measurement.bindingMs ?? 'not measured'} ms, p90 ${measurement.p90Ms ?? 'none'}, p99 ${measurement.p99Ms ?? 'none'}, max ${measurement.maxMs ?? 'none'} ms`,
     energyLine(measurement),
     pre(`${measurement.protocolId}\n${JSON.stringify(provenance)}`),
-    list('raw times of the runs, ms, in order', samplesMs.map(String)),
+    list(`raw times of the ${latency.n > samplesMs.length ? `first runs of ${latency.n}` : 'runs'}, ms, in order`, samplesMs.map(String)),
   ]); // prettier-ignore
 }
 
 function energyLine({ energy }: Measurement): string {
   const { gross, net } = energy;
   if (gross.value === null) return `energy: none, ${escape(gross.message ?? gross.reason ?? 'no reason given')}`;
-  return `energy per inference: gross ${gross.value} J, net of idle ${net.value ?? 'none'} J; sensor ${escape(energy.sensor ?? '')}, boundary ${energy.boundary ?? ''}, ${energy.inferences ?? 0} inferences in ${energy.windowMs ?? 0} ms`;
+  return `energy per inference: gross ${joulesWithin(gross)}, net of idle ${joulesWithin(net)}; sensor ${escape(energy.sensor ?? '')}, boundary ${energy.boundary ?? ''}, ${energy.inferences ?? 0} inferences in ${energy.windowMs ?? 0} ms. ${escape(net.message ?? '')}`;
+}
+
+/** Joules with their interval, not rounded. */
+function joulesWithin({ value, ci }: Quantity): string {
+  if (value === null) return 'none';
+  return ci === null ? `${value} J` : `${value} J (${ci.lo} to ${ci.hi}, ${escape(ci.method)})`;
 }
 
 function section(id: string, title: string, parts: readonly string[]): Evidence {

@@ -8,12 +8,25 @@ export function threeDigits(value: number): string {
   return value.toFixed(Math.min(6, digits));
 }
 
+interface Estimate {
+  readonly value: number;
+  readonly ci: Interval | null;
+}
+
 /** e.g. `2.31 ± 0.04 ms`: the half-width of the interval, at two digits; the value to the same decimal. */
-export function milliseconds({ value, ci }: { readonly value: number; readonly ci: Interval | null }): string {
-  if (ci === null) return `${threeDigits(value)} ms (no interval)`;
-  const half = Math.max(value - ci.lo, ci.hi - value);
+export function milliseconds({ value, ci }: Estimate): string {
+  return withHalfWidth(value, ci === null ? null : Math.max(value - ci.lo, ci.hi - value), 'ms');
+}
+
+/** An estimate in joules, e.g. `1.42 ± 0.11 mJ`. */
+export function millijoules({ value, ci }: Estimate): string {
+  return withHalfWidth(value * 1e3, ci === null ? null : Math.max(value - ci.lo, ci.hi - value) * 1e3, 'mJ');
+}
+
+function withHalfWidth(value: number, half: number | null, unit: string): string {
+  if (half === null) return `${threeDigits(value)} ${unit} (no interval)`;
   const decimals = half > 0 ? Math.min(6, Math.max(0, 1 - Math.floor(Math.log10(half)))) : 3;
-  return `${value.toFixed(decimals)} ± ${half.toFixed(decimals)} ms`;
+  return `${value.toFixed(decimals)} ± ${half.toFixed(decimals)} ${unit}`;
 }
 
 /** e.g. `11.2 %`. */

@@ -1,11 +1,11 @@
 // The campaign as one self-contained page. Every number is a link to the raw times, predictions or counters that it comes from.
-import type { Interval } from '@ofa-fleet/shared/measurement.ts';
+import type { Interval, Quantity } from '@ofa-fleet/shared/measurement.ts';
 import { estimateMedian } from '@ofa-fleet/shared/statistics.ts';
 import type { ToldOutcome } from '../store/told.ts';
 import { compare, type ComparisonRow, type DeviceComparison } from './comparison.ts';
 import type { ReportData, ReportDevice } from './data.ts';
 import { anchors, escape, evidenceOf } from './evidence.ts';
-import { millions, milliseconds, percent, percentWithin, threeDigits } from './format.ts';
+import { millijoules, millions, milliseconds, percent, percentWithin, threeDigits } from './format.ts';
 import { frontSvg } from './front-svg.ts';
 
 const STYLE = `
@@ -148,9 +148,11 @@ function energyHtml(data: ReportData, link: Link): string {
   const measured = asked.map((one) => {
     const { gross, net } = one.measurement.energy;
     const id = anchors.measurement(one.jobId);
-    const joules = (value: number | null, why: string | null) =>
-      value === null ? link(why ?? 'no reason given', id) : link(`${threeDigits(value * 1e3)} mJ`, id);
-    return `<tr><td>${nameOnly(one.deviceClass)}</td><td><a href="#${anchors.subnet(one.subnetId)}"><code>${one.subnetId.slice(0, 8)}</code></a></td><td class="n">${joules(net.value, net.message)}</td><td class="n">${joules(gross.value, gross.message)}</td></tr>`;
+    const joules = ({ value, ci, message }: Quantity) => {
+      if (value === null) return link(message ?? 'no reason given', id);
+      return link(millijoules({ value, ci }), id) + (message === null ? '' : ` <em>suspect</em><br>${link(message, id)}`);
+    };
+    return `<tr><td>${nameOnly(one.deviceClass)}</td><td><a href="#${anchors.subnet(one.subnetId)}"><code>${one.subnetId.slice(0, 8)}</code></a></td><td>${joules(net)}</td><td>${joules(gross)}</td></tr>`;
   });
   const front =
     measured.length > 0

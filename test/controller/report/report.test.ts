@@ -108,6 +108,29 @@ describe('report.html', () => {
     expect(section).not.toContain('>0 J<');
   });
 
+  it('shows joules per inference with their interval, and what makes them doubtful beside them', () => {
+    const one = data.measurements[0] as ReportData['measurements'][number];
+    const { energy } = one.measurement;
+    const joules = { ...energy.gross, value: 2.5e-3, ci: { lo: 2.4e-3, hi: 2.6e-3, level: 0.95, method: 'k = 2' }, reason: null, message: null }; // prettier-ignore
+    const net = { ...joules, value: 1e-3, ci: { lo: -1e-3, hi: 3e-3, level: 0.95, method: 'k = 2' }, message: 'Idle power moved.' };
+    const measurement = { ...one.measurement, energy: { ...energy, gross: joules, net, sensor: 'rapl' } };
+    const html = reportHtml({ ...data, measurements: [...data.measurements, { ...one, jobId: 'e1', purpose: 'energy', measurement }] });
+    const section = html.slice(html.indexOf('<h2>Energy</h2>'), html.indexOf('<h2>Every subnet'));
+    expect(section).toContain('>1.0 ± 2.0 mJ</a> <em>suspect</em>');
+    expect(section).toContain('>2.50 ± 0.10 mJ</a></td>');
+    expect(section).toContain('>Idle power moved.</a>');
+    const raw = html.slice(html.indexOf('<section id="m-e1">'));
+    expect(raw).toContain('net of idle 0.001 J (-0.001 to 0.003, k = 2)');
+    expect(raw).toContain('Idle power moved.');
+  });
+
+  it('says where the raw times are only the first of the runs', () => {
+    const one = data.measurements[0] as ReportData['measurements'][number];
+    const latency = { ...one.measurement.latency, n: 31_415 };
+    const html = reportHtml({ ...data, measurements: [...data.measurements, { ...one, jobId: 'long', measurement: { ...one.measurement, latency } }] }); // prettier-ignore
+    expect(html).toContain('raw times of the first runs of 31415, ms, in order: 40');
+  });
+
   it('survives names that are code', () => {
     const devices = data.devices.map((device) => ({ ...device, name: '<script>alert(1)</script>' }));
     const energy = data.energy.map((entry) => ({ ...entry, deviceName: '"><i>name' }));
