@@ -1,9 +1,9 @@
 // The loop: ask -> materialise and take the accuracy -> measure on every device class -> record -> tell, and ask again at once.
 // Asks and tells are rows before the search hears of them, so a controller that was killed replays them and nothing counts twice.
 import type { Clock } from '@ofa-fleet/shared/clock.ts';
-import { createInbox } from '@ofa-fleet/shared/inbox.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Fleet, JobEnd } from './fleet/fleet.ts';
+import { createInbox } from './inbox.ts';
 import { replay } from './search/replay.ts';
 import { createSearch, type Ask, type Objectives, type Point, type Search } from './search/search.ts';
 import { addAsk, addTell, endCampaign, loadCampaign, measurementKey, type Campaign, type EndedReason } from './store/campaigns.ts';
