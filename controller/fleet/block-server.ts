@@ -27,8 +27,8 @@ export interface BlockServer {
 export function createBlockServer(db: Db, blobs: BlobStore): BlockServer {
   /** Manifest -> every blob it opens: itself, its blobs, their block lists. */
   const named = new Map<string, ReadonlySet<string>>();
-  /** Device -> blobs open to it; dropped when a grant or a deployment changes. */
-  const open = new Map<string, ReadonlySet<string>>();
+  /** Device -> blobs open to it; dropped when a grant or a deployment changes, even while they are looked up. */
+  const open = new Map<string, Promise<ReadonlySet<string>>>();
   /** Blocks on the way, by device. */
   const underWay = new Map<string, number>();
 
@@ -47,13 +47,20 @@ export function createBlockServer(db: Db, blobs: BlobStore): BlockServer {
     return names;
   }
 
-  async function openTo(deviceId: string): Promise<ReadonlySet<string>> {
-    const known = open.get(deviceId);
-    if (known !== undefined) return known;
+  async function lookUp(deviceId: string): Promise<ReadonlySet<string>> {
     const sets = await Promise.all((await liveManifests(db, deviceId)).map(namedBy));
-    const all = new Set(sets.flatMap((set) => [...set]));
-    open.set(deviceId, all);
-    return all;
+    return new Set(sets.flatMap((set) => [...set]));
+  }
+
+  async function openTo(deviceId: string): Promise<ReadonlySet<string>> {
+    const lookedUp = open.get(deviceId) ?? lookUp(deviceId);
+    open.set(deviceId, lookedUp);
+    try {
+      return await lookedUp;
+    } catch (error) {
+      open.delete(deviceId);
+      throw error;
+    }
   }
 
   async function readBlocks({ sha256, first, count }: BlockRequest): Promise<Outcome<readonly Uint8Array[]>> {

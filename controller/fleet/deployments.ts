@@ -8,19 +8,20 @@ import { findManifestRef } from '../store/manifests.ts';
 type Settled = Outcome<{ readonly rev: number }>;
 
 export interface Deployments {
-  /** What the device should serve: its newest revision, unless that failed for good. */
+  /** What the device should serve: its newest revision; null where that failed on it, so that it keeps what it serves. */
   desired(deviceId: string): Promise<Desired | null>;
   /** A new revision, told through `announce`; resolves when the device settles it, or the signal aborts. */
   deploy(deviceId: string, manifestSha256: string, announce: (desired: Desired) => void, signal: AbortSignal): Promise<Settled>;
   onReported(deviceId: string, reported: UpPayload<'reported'>): Promise<void>;
 }
 
-export function createDeployments(db: Db, now: () => number): Deployments {
+/** `onChanged`: what is live for the device has changed, and the change is committed. */
+export function createDeployments(db: Db, now: () => number, onChanged: (deviceId: string) => void): Deployments {
   const waiting = new Map<string, { readonly rev: number; readonly settle: (end: Settled) => void }>();
 
   async function desired(deviceId: string): Promise<Desired | null> {
     const newest = await newestDeployment(db, deviceId);
-    if (newest === null) return null;
+    if (newest === null || newest.state === 'failed') return null;
     const manifest = await findManifestRef(db, newest.manifest_sha256);
     return manifest === null ? null : { rev: newest.rev, manifest };
   }
@@ -29,6 +30,7 @@ export function createDeployments(db: Db, now: () => number): Deployments {
     desired,
     async deploy(deviceId, manifestSha256, announce, signal) {
       const rev = await insertDesired(db, deviceId, manifestSha256, now());
+      onChanged(deviceId);
       waiting
         .get(deviceId)
         ?.settle(failed('CANCELED', `revision ${rev} took the place of this one on ${deviceId} before it was confirmed`));
@@ -69,6 +71,7 @@ export function createDeployments(db: Db, now: () => number): Deployments {
         message: failure?.message ?? null,
         at: now(),
       });
+      onChanged(deviceId);
       const waiter = waiting.get(deviceId);
       if (waiter?.rev !== rev) return;
       waiter.settle(

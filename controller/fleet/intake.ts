@@ -9,7 +9,7 @@ import { ENROL_FLEET, parseTopic, type Address, type Topic } from '@ofa-fleet/sh
 import { z } from 'zod';
 import type { Db } from '../store/database.ts';
 import { insertDeadLetter } from '../store/dead-letters.ts';
-import { insertEnergyReport } from '../store/deployments.ts';
+import { saveEnergyReport } from '../store/deployments.ts';
 import { updateDeviceInfo } from '../store/devices.ts';
 import type { BlockServer } from './block-server.ts';
 import type { Deployments } from './deployments.ts';
@@ -132,7 +132,7 @@ export function createIntake(host: IntakeHost): Intake {
     const asker = { deviceId, deviceClass: device.deviceClass, bootId: message.boot };
     switch (message.t) {
       case 'hello': {
-        if (hellos.take(now()) > 0) return;
+        if (!hellos.tryTake(now())) return;
         device.deviceClass = deviceClass(message.p.info);
         await updateDeviceInfo(db, deviceId, device.deviceClass, message.p.info);
         const welcome = {
@@ -178,12 +178,11 @@ export function createIntake(host: IntakeHost): Intake {
       }
       case 'reported':
         await deployments.onReported(deviceId, message.p);
-        blocks.forget(deviceId);
         notifyDevices();
         return;
       case 'energy': {
         const { runId, rev, manifestSha256, seq, idleJoules, activeJoules, idleMs, activeMs, inferences, sensor, failure } = message.p;
-        await insertEnergyReport(db, {
+        await saveEnergyReport(db, {
           device_id: deviceId,
           rev,
           manifest_sha256: manifestSha256,

@@ -4,7 +4,7 @@ import { systemClock, type Clock } from '@ofa-fleet/shared/clock.ts';
 import { deviceInfoSchema } from '@ofa-fleet/shared/device.ts';
 import { randomSecret, uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import type { BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
-import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Db } from '../store/database.ts';
 import { listReported } from '../store/deployments.ts';
 import { findDevice, listDevices, listPresence, savePresence } from '../store/devices.ts';
@@ -41,7 +41,10 @@ export interface FleetSettings {
   readonly log?: (line: string) => void;
 }
 
-/** Serves until `close`; the database and the blobs stay the caller's. PORT_IN_USE or INVALID_INPUT where the broker cannot listen. */
+/**
+ * Serves until `close`; the database and the blobs stay the caller's. PORT_IN_USE or INVALID_INPUT where the broker cannot listen, UNREACHABLE
+ * where it does not answer.
+ */
 export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet>> {
   const { db, blobs, host, clock = systemClock, random = Math.random, limits = DEFAULT_LIMITS, log = () => undefined } = settings;
   const [startWall, startMono] = [clock.wallMs(), clock.monotonicMs()];
@@ -60,11 +63,12 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
   });
   if (!started.ok) return started;
   const broker: Broker = started.value;
+  const brokerUrl = `mqtt://${hostInUrl(host)}:${broker.port}`;
 
   const dispatcher = await createDispatcher(db, now(), limits);
   const presence = createPresence();
   const blocks = createBlockServer(db, blobs);
-  const deployments = createDeployments(db, now);
+  const deployments = createDeployments(db, now, (deviceId) => blocks.forget(deviceId));
   const known = new Map<string, Known>();
   const endListeners = new Set<(end: JobEnd) => void>();
   const deviceListeners = new Set<() => void>();
@@ -92,7 +96,7 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
     log,
   });
   const wire: Wire = openWire(
-    { url: `mqtt://${hostInUrl(host)}:${broker.port}`, password: controllerPassword, clock, random },
+    { url: brokerUrl, password: controllerPassword, clock, random },
     {
       onMessage: (topic, message) => intake.onMessage(topic, message),
       onInvalid: (topic, bytes, reason) => intake.onInvalid(topic, bytes, reason),
@@ -177,13 +181,20 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
     }
   }
 
-  await wire.ready(AbortSignal.timeout(READY_LIMIT_MS));
+  if (!(await wire.ready(AbortSignal.timeout(READY_LIMIT_MS)))) {
+    await wire.close();
+    await broker.close();
+    return failed(
+      'UNREACHABLE',
+      `the controller could not reach its own broker at ${brokerUrl} within ${READY_LIMIT_MS / 1000} s; look at what stands in the way there (a firewall, a machine under heavy load), or choose another host`,
+    );
+  }
   for (const { device_id } of await listDevices(db)) await knownDevice(device_id);
   broker.admit();
   const ticking = tickLoop();
 
   const fleet: Fleet = {
-    brokerUrl: `mqtt://${hostInUrl(host)}:${broker.port}`,
+    brokerUrl,
     createToken: (options) => createToken(db, options, now()),
     async devices() {
       const [rows, saved, reported] = await Promise.all([listDevices(db), listPresence(db), listReported(db)]);
@@ -223,7 +234,6 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
       const device = await knownDevice(deviceId);
       if (device === null) throw new Error(`no device ${deviceId} is enrolled`);
       await register(manifestSha256);
-      blocks.forget(deviceId);
       return deployments.deploy(
         deviceId,
         manifestSha256,

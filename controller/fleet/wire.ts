@@ -37,8 +37,8 @@ export interface WireEvents {
 }
 
 export interface Wire {
-  /** Resolves once both connections stand. */
-  ready(signal: AbortSignal): Promise<void>;
+  /** True once both connections stand; false where the signal aborts first. */
+  ready(signal: AbortSignal): Promise<boolean>;
   /** `sid`: the session of the device that is meant. True once the broker has it. */
   send<K extends JsonDownKind>(address: Address, sid: string, kind: K, payload: DownPayload<K>, corr?: string): Promise<boolean>;
   sendFrame(address: Address, kind: BinaryKind, frame: Frame): Promise<boolean>;
@@ -92,7 +92,7 @@ export function openWire({ url, password, clock, random }: WireSettings, events:
     ready(signal) {
       return new Promise((resolve) => {
         onReady = () => {
-          if (up.size === 2 || signal.aborted) resolve();
+          if (up.size === 2 || signal.aborted) resolve(up.size === 2);
         };
         signal.addEventListener('abort', onReady);
         onReady();

@@ -71,11 +71,23 @@ export async function listReported(db: Db): Promise<readonly ReportedTable[]> {
   return db.selectFrom('reported').selectAll().execute();
 }
 
-/** Append-only; a report that comes twice is one row. */
-export async function insertEnergyReport(db: Db, report: Insertable<EnergyReportTable>): Promise<void> {
-  await db
-    .insertInto('energy_report')
-    .values(report)
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
+/** Counters are cumulative, so only the newest report of each deployment in each run of the agent is kept; one that comes late changes nothing. */
+export async function saveEnergyReport(db: Db, report: Insertable<EnergyReportTable>): Promise<void> {
+  await db.transaction().execute(async (tx) => {
+    await tx
+      .insertInto('energy_report')
+      .values(report)
+      .onConflict((conflict) => conflict.doNothing())
+      .execute();
+    const counters = { device_id: report.device_id, rev: report.rev, boot_id: report.boot_id };
+    const newest = tx
+      .selectFrom('energy_report')
+      .select((eb) => eb.fn.max('seq').as('seq'))
+      .where((eb) => eb.and(counters));
+    await tx
+      .deleteFrom('energy_report')
+      .where((eb) => eb.and(counters))
+      .where('seq', '<', newest)
+      .execute();
+  });
 }

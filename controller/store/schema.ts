@@ -140,7 +140,7 @@ export interface ReportedTable {
   at: Millis;
 }
 
-/** Cumulative counters since the deployment became active; append-only. `boot_id` names the run of the agent within which they grow. */
+/** Cumulative counters since the deployment became active, as last reported. `boot_id` names the run of the agent within which they grow. */
 export interface EnergyReportTable {
   id: Generated<number>;
   device_id: string;
