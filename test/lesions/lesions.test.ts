@@ -9,12 +9,12 @@ import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN, type Measurement } from '../../shared/measurement.ts';
 import { ok } from '../../shared/outcome.ts';
-import { wilson } from '../../shared/statistics.ts';
+import { ascending, quantile, wilson } from '../../shared/statistics.ts';
 import { measureOnce } from '../../controller/api/measure-beside.ts';
 import type { Fleet, JobEnd } from '../../controller/fleet/fleet.ts';
 import { randomSubnet } from '../../controller/search/operators.ts';
 import { below, stream } from '../../controller/search/rng.ts';
-import { largestSubnet, smallestSubnet, subnetId } from '../../controller/subnet.ts';
+import { largestSubnet, smallestSubnet, subnetId, type Subnet } from '../../controller/subnet.ts';
 import { encodeCheckpoint, readCheckpoint } from '../../controller/supernet/checkpoint.ts';
 import { value } from '../helpers/outcome.ts';
 import { AGENT, frontOf, openLab, share, type Lab, type LabAgent, type Point } from './lab.ts';
@@ -23,7 +23,9 @@ import { SHIPPED_CHECKPOINT } from '../../controller/main.ts';
 const run = promisify(execFile);
 const never = new AbortController().signal;
 const PLAIN_LOOP = fileURLToPath(new URL('../bench/plain-loop.ts', import.meta.url));
-const CPU_CGROUP = '/sys/fs/cgroup/cpu';
+const CGROUP = '/sys/fs/cgroup';
+const QUOTA_US = 50_000;
+const PERIOD_US = 100_000;
 
 let lab: Lab | null = null;
 async function open(agents: readonly LabAgent[], checkpoint?: string): Promise<Lab> {
@@ -35,23 +37,42 @@ afterEach(async () => {
   lab = null;
 });
 
-/** One measurement of a subnet through controller, broker and agent. */
-async function measure(
-  { controller }: Lab,
-  deviceClass: string,
-  subnet = largestSubnet(controller.checkpoint.space),
-  attempt = 1,
-): Promise<JobEnd> {
+/** Share of wrong answers beyond which a subnet adds nothing to a front. */
+const ERROR_LIMIT = 0.3;
+
+const TRIES = 5;
+let jobs = 0;
+
+/** Measured through controller, broker and agent; as a search does, again until the verdict is valid, a few times. */
+async function measureValid({ controller }: Lab, deviceClass: string, subnet: Subnet): Promise<Measurement> {
   const { manifestSha256 } = value(await controller.prepare(subnet, never));
-  const name = { campaignId: 'lesion', purpose: 'search', subnetId: subnetId(controller.checkpoint.space, subnet), deviceClass } as const;
-  return (await measureOnce(controller.fleet, { name, manifestSha256, plan: DEFAULT_PLAN }, attempt, never)) as JobEnd;
+  for (let attempt = 1; ; attempt++) {
+    const name = {
+      campaignId: `lesion-job-${jobs++}`,
+      purpose: 'search',
+      subnetId: subnetId(controller.checkpoint.space, subnet),
+      deviceClass,
+    } as const;
+    const measurement = value((await measureOnce(controller.fleet, { name, manifestSha256, plan: DEFAULT_PLAN }, 1, never)).outcome);
+    if (measurement.verdict.state === 'valid' || attempt === TRIES) return measurement;
+    await sleep(1000);
+  }
 }
 
-function quotaCgroup(): { readonly confine: (pid: number) => void; readonly remove: () => Promise<void> } {
-  const dir = join(CPU_CGROUP, `ofa-lesion-${process.pid}`);
-  mkdirSync(dir);
-  writeFileSync(join(dir, 'cpu.cfs_period_us'), '100000');
-  writeFileSync(join(dir, 'cpu.cfs_quota_us'), '50000');
+/** A cgroup of version 1 or 2 with half a core; null where this user or container may not make one. */
+function quotaCgroup(): { readonly confine: (pid: number) => void; readonly remove: () => Promise<void> } | null {
+  const isV2 = existsSync(join(CGROUP, 'cgroup.controllers'));
+  const dir = join(CGROUP, ...(isV2 ? [] : ['cpu']), `ofa-lesion-${process.pid}`);
+  try {
+    mkdirSync(dir);
+    if (isV2) writeFileSync(join(dir, 'cpu.max'), `${QUOTA_US} ${PERIOD_US}`);
+    else {
+      writeFileSync(join(dir, 'cpu.cfs_period_us'), String(PERIOD_US));
+      writeFileSync(join(dir, 'cpu.cfs_quota_us'), String(QUOTA_US));
+    }
+  } catch {
+    return null;
+  }
   return {
     confine: (pid) => writeFileSync(join(dir, 'cgroup.procs'), String(pid)),
     async remove() {
@@ -68,22 +89,19 @@ function quotaCgroup(): { readonly confine: (pid: number) => void; readonly remo
 }
 
 describe('a lesion of the machine', () => {
-  const writable = existsSync(join(CPU_CGROUP, 'cpu.cfs_quota_us'));
-  it.skipIf(!writable)(
-    'half the CPU by a quota is flagged on every measurement, and no such number is believed (needs a writable cgroup v1)',
-    async () => {
-      const quota = quotaCgroup();
-      const cut = await open([{ name: 'quota', confine: quota.confine }]);
-      const { points, censored } = await cut.search({ subnets: 3, seed: 1, capMs: 120_000 });
-      console.log(`quota: ${points['quota']?.length ?? 0} believed, ${censored.length} censored: ${censored.join(', ')}`);
-      await lab?.close();
-      lab = null;
-      await quota.remove();
-      expect(points['quota']).toEqual([]);
-      expect(censored.length).toBeGreaterThanOrEqual(3);
-      expect(new Set(censored)).toEqual(new Set(['THROTTLED']));
-    },
-  );
+  it('half the CPU by a quota is flagged on every measurement, and no such number is believed (needs root and cgroups)', async (context) => {
+    const quota = quotaCgroup();
+    if (quota === null) return context.skip('no cgroup can be made here: run as root, outside a container');
+    const cut = await open([{ name: 'quota', confine: quota.confine }]);
+    const { points, censored } = await cut.search({ subnets: 3, seed: 1, capMs: 120_000 });
+    console.log(`quota: ${points['quota']?.length ?? 0} believed, ${censored.length} censored: ${censored.join(', ')}`);
+    await lab?.close();
+    lab = null;
+    await quota.remove();
+    expect(points['quota']).toEqual([]);
+    expect(censored.length).toBeGreaterThanOrEqual(3);
+    expect(new Set(censored)).toEqual(new Set(['THROTTLED']));
+  });
 
   it('without the addon of onnxruntime the agent says so and joins no fleet, and there is no number', async () => {
     const { controller } = await open([]);
@@ -137,54 +155,52 @@ describe('a lesion of the supernet', () => {
   });
 });
 
+/** The fleet as it is, but each result carries the latency of a candidate drawn from those measured so far. */
+function shuffling(fleet: Fleet, seed: number): Fleet {
+  const seen: Measurement['latency'][] = [];
+  const swapped = new Map<string, JobEnd>();
+  const rng = stream(seed, 0);
+  const swap = (end: JobEnd): JobEnd => {
+    const known = swapped.get(end.jobId);
+    if (known !== undefined || !end.outcome.ok) return known ?? end;
+    const { latency } = end.outcome.value;
+    seen.push(latency);
+    const told = { ...end, outcome: ok({ ...end.outcome.value, latency: seen[below(rng, seen.length)] ?? latency }) };
+    swapped.set(end.jobId, told);
+    return told;
+  };
+  return {
+    ...fleet,
+    onJobEnd: (listener) => fleet.onJobEnd((end) => listener(swap(end))),
+    jobEnd: async (jobId) => {
+      const end = await fleet.jobEnd(jobId);
+      return end === null ? null : swap(end);
+    },
+  };
+}
+
 describe('a lesion of the feedback', () => {
   it('latencies shuffled among the candidates before they are told give a clearly worse front', async () => {
     const whole = await open([{ name: 'native' }]);
-    const { fleet } = whole.controller;
     const real = await whole.search({ subnets: 40, seed: 3 });
     const truth = new Map((real.points['native'] ?? []).map((point) => [point.subnetId, point]));
-
-    // The lesion: each result carries the latency of a candidate drawn from those measured so far.
-    const seen: Measurement['latency'][] = [];
-    const swapped = new Map<string, JobEnd>();
-    const rng = stream(11, 0);
-    const swap = (end: JobEnd): JobEnd => {
-      if (!end.outcome.ok) return end;
-      const known = swapped.get(end.jobId);
-      if (known !== undefined) return known;
-      const { latency } = end.outcome.value;
-      seen.push(latency);
-      const told = { ...end, outcome: ok({ ...end.outcome.value, latency: seen[below(rng, seen.length)] ?? latency }) };
-      swapped.set(end.jobId, told);
-      return told;
-    };
-    const shuffled: Fleet = {
-      ...fleet,
-      onJobEnd: (listener) => fleet.onJobEnd((end) => listener(swap(end))),
-      jobEnd: async (jobId) => {
-        const end = await fleet.jobEnd(jobId);
-        return end === null ? null : swap(end);
-      },
-    };
-    const cut = await whole.search({ subnets: 40, seed: 3, fleet: shuffled });
-
-    // What its believers would deploy, at the latency that it really has: measured in this run or in the other.
-    const honest: Point[] = [];
-    for (const point of frontOf(cut.points['native'] ?? [])) {
-      const known = truth.get(point.subnetId);
-      if (known !== undefined) honest.push(known);
-      else {
-        const end = await measure(whole, 'native', point.subnet);
-        const { latency } = value(end.outcome);
-        honest.push({ ...point, latencyMs: latency.value ?? NaN, ci: latency.ci ?? point.ci });
-      }
-    }
     const limitMs = 1.1 * Math.max(...[...truth.values()].map(({ latencyMs }) => latencyMs));
-    const front = frontOf([...truth.values()]);
-    const pessimistic = share(front.map((point) => ({ ...point, latencyMs: point.ci.hi })), 0.9, limitMs); // prettier-ignore
-    const lesioned = share(honest.map((point) => ({ ...point, latencyMs: point.ci.lo })), 0.9, limitMs); // prettier-ignore
-    console.log(`front by hypervolume: whole >= ${pessimistic.toFixed(4)}, shuffled <= ${lesioned.toFixed(4)}`);
-    expect(lesioned).toBeLessThan(pessimistic);
+    // judged beyond the intervals: the whole loop's front at its upper ends, the lesioned ones at their lower ends
+    const pessimistic = share(frontOf([...truth.values()]).map((point) => ({ ...point, latencyMs: point.ci.hi })), ERROR_LIMIT, limitMs); // prettier-ignore
+    for (const seed of [11, 12]) {
+      const cut = await whole.search({ subnets: 40, seed: 3, fleet: shuffling(whole.controller.fleet, seed) });
+      // what its believers would deploy, at the latency that it really has
+      const deployed: Point[] = [];
+      for (const point of frontOf(cut.points['native'] ?? [])) {
+        const { latency } = await measureValid(whole, 'native', point.subnet);
+        deployed.push({ ...point, latencyMs: latency.value ?? NaN, ci: latency.ci ?? point.ci });
+      }
+      const lesioned = share(deployed.map((point) => ({ ...point, latencyMs: point.ci.lo })), ERROR_LIMIT, limitMs); // prettier-ignore
+      console.log(
+        `share of (error, latency) below the front: whole >= ${pessimistic.toFixed(4)}, shuffled (seed ${seed}) <= ${lesioned.toFixed(4)}`,
+      );
+      expect(lesioned).toBeLessThan(pessimistic);
+    }
   });
 });
 
@@ -192,15 +208,21 @@ describe('a lesion of one operator on one device', () => {
   it('7x7 convolutions that are three times slower there drive their gene off its front, and not off the other device’s', async () => {
     const cut = await open([{ name: 'slowed', preload: new URL('./slow-kernel7.ts', import.meta.url) }, { name: 'plain' }]);
     const { points } = await cut.search({ subnets: 60, seed: 5 });
-    const kernels = (deviceClass: string) => {
-      const blocks = frontOf(points[deviceClass] ?? []).flatMap(({ subnet }) => subnet.stages.flat());
-      return { seven: blocks.filter(({ kernel }) => kernel === 7).length, total: blocks.length };
+    const front = (deviceClass: string) => frontOf(points[deviceClass] ?? []).map(({ subnet }) => subnet.stages.flat());
+    const share7 = (nets: readonly (readonly { readonly kernel: number }[])[]) => {
+      const blocks = nets.flat();
+      return blocks.filter(({ kernel }) => kernel === 7).length / blocks.length;
     };
-    const [slowed, plain] = [kernels('slowed'), kernels('plain')];
-    const [a, b] = [slowed.seven / slowed.total, plain.seven / plain.total];
-    console.log(`7x7 blocks on the front: slowed ${slowed.seven} of ${slowed.total}, plain ${plain.seven} of ${plain.total}`);
-    expect(b).toBeGreaterThan(0);
-    expect(a).toBeLessThan(b / 2);
+    const [slowed, plain] = [front('slowed'), front('plain')];
+    // 95 % interval of the difference, by resampling the members of both fronts
+    const rng = stream(17, 0);
+    const again = <T>(members: readonly T[]) => members.map(() => members[below(rng, members.length)] as T);
+    const differences = ascending(Array.from({ length: 2000 }, () => share7(again(plain)) - share7(again(slowed))));
+    const [lo, hi] = [quantile(differences, 0.025), quantile(differences, 0.975)];
+    console.log(
+      `7x7 blocks on the front: plain ${(100 * share7(plain)).toFixed(1)} % of ${plain.flat().length}, slowed ${(100 * share7(slowed)).toFixed(1)} % of ${slowed.flat().length}; difference ${(100 * lo).toFixed(1)} to ${(100 * hi).toFixed(1)} points`,
+    );
+    expect(lo).toBeGreaterThan(0);
   });
 });
 
@@ -213,7 +235,7 @@ describe('a check from outside', () => {
     for (let trial = 0; trial < 30; trial++) {
       const subnet = randomSubnet(space, rng);
       const { manifestSha256 } = value(await whole.controller.prepare(subnet, never));
-      const { latency, bindingMs } = value((await measure(whole, 'native', subnet, trial)).outcome);
+      const { latency, bindingMs } = await measureValid(whole, 'native', subnet);
       const turn = value(await whole.controller.takeTurn(never));
       const { stdout } = await run(process.execPath, [PLAIN_LOOP, whole.exportModel(manifestSha256)]);
       turn.release();
