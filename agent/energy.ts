@@ -31,6 +31,12 @@ const MAX_WATTS = 2000;
 const COVERAGE_FACTOR = 2;
 const IDLE_MOVED_SHARE = 0.05;
 
+/** Joules from one reading of a counter to a lower one that came `seconds` later, over one wrap; null where no wrap explains it (a reset). */
+export function stepOverWrap(before: number, value: number, seconds: number, wrapJoules: number | null): number | null {
+  const step = value - before + (wrapJoules ?? NaN);
+  return step >= 0 && step <= MAX_WATTS * seconds ? step : null;
+}
+
 /** Adds the range once at each wrap, so that the counter only grows. A fall with unknown range, or one that no wrap explains, is COUNTER_RESET. */
 export function unwrapCounter({ atMs, values }: MeterTrace, wrapJoules: number | null): Outcome<Float64Array> {
   const grown = new Float64Array(values.length);
@@ -40,8 +46,7 @@ export function unwrapCounter({ atMs, values }: MeterTrace, wrapJoules: number |
     const before = i === 0 ? value : (values[i - 1] as number);
     if (value < before) {
       const seconds = ((atMs[i] as number) - (atMs[i - 1] as number)) / 1000;
-      const step = value - before + (wrapJoules ?? NaN);
-      if (!(step >= 0 && step <= MAX_WATTS * seconds)) {
+      if (stepOverWrap(before, value, seconds, wrapJoules) === null) {
         const range = wrapJoules === null ? 'its range is unknown' : `its range is ${wrapJoules} J`;
         return failed(
           'COUNTER_RESET',

@@ -1,6 +1,7 @@
 // The most direct sensor of this machine as a count of joules since the agent started: counters unwrapped, powers integrated between readings.
 import type { Clock } from '@ofa-fleet/shared/clock.ts';
-import { failed, type Failure } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Failure } from '@ofa-fleet/shared/outcome.ts';
+import { stepOverWrap } from '../energy.ts';
 import type { JouleCounter } from '../energy-account.ts';
 import { readNumber } from './host-files.ts';
 import { discoverMeters, explainNoMeter } from './meters/discover.ts';
@@ -17,21 +18,25 @@ export function openJouleCounter(sysfsRoot: string, clock: Clock): JouleCounter 
     sensor: info.sensor,
     readJoules() {
       const raw = paths.map(readNumber);
-      if (raw.some((value) => value === null)) return null;
+      if (raw.some((value) => value === null)) return failed('SENSOR_STALE', `${info.sensor} cannot be read (${paths.join(', ')})`);
       const last = before;
       const now = { atMs: clock.monotonicMs(), values: raw.map((value) => (value ?? NaN) * scale) };
       before = now;
-      if (last === null) return total;
+      if (last === null) return ok(total);
       const seconds = (now.atMs - last.atMs) / 1000;
-      const joules = now.values.reduce((sum, value, i) => {
+      const steps = now.values.map((value, i) => {
         const earlier = last.values[i] as number;
-        if (info.kind === 'power') return sum + ((value + earlier) / 2) * seconds;
-        return sum + (value >= earlier ? value - earlier : value - earlier + (info.wrapJoules ?? NaN));
-      }, 0);
-      // a counter that fell without a known range was reset: what it counted since its last reading is lost
-      if (!Number.isFinite(joules)) return null;
-      total += joules;
-      return total;
+        if (info.kind === 'power') return ((value + earlier) / 2) * seconds;
+        return value >= earlier ? value - earlier : stepOverWrap(earlier, value, seconds, info.wrapJoules);
+      });
+      if (steps.includes(null)) {
+        return failed(
+          'COUNTER_RESET',
+          `${info.sensor} fell from ${last.values.join(', ')} to ${now.values.join(', ')} J, which no wrap explains: what it counted before is lost`,
+        );
+      }
+      total += steps.reduce<number>((sum, step) => sum + (step ?? 0), 0);
+      return ok(total);
     },
   };
 }
