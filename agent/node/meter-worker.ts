@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { median } from '@ofa-fleet/shared/statistics.ts';
 import { readNumber } from './host-files.ts';
-import { STOP, WRITTEN, type RecorderTask } from './meters/recorder.ts';
+import { STOP, WRITTEN, type RecorderTask, type Watched } from './meters/recorder.ts';
 
 const { meter, memory } = workerData as RecorderTask;
 
@@ -31,24 +31,33 @@ function read(): number | null {
   return sum;
 }
 
-/** Median time between changes, since the shortest is jitter; null where nothing changed. */
-function observeRefresh(): number | null {
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
+}
+
+/** Refresh: the median time between changes, since the shortest is jitter. Step: what all changes are multiples of. Null where nothing changed. */
+function watch(): Watched {
   const began = nowMs();
   const changedAt: number[] = [];
+  let step = 0;
   let last = read();
   while (nowMs() - began < WATCH_MS || (changedAt.length < WATCH_CHANGES && nowMs() - began < WATCH_LONGEST_MS)) {
     wait(WATCH_EVERY_MS);
     const value = read();
-    if (value !== null && value !== last) changedAt.push(nowMs());
+    if (value !== null && value !== last) {
+      changedAt.push(nowMs());
+      // files hold whole numbers
+      if (last !== null) step = greatestCommonDivisor(Math.round(Math.abs(value - last) / meter.scale), step);
+    }
     last = value ?? last;
   }
   const gaps = changedAt.slice(1).map((at, i) => at - (changedAt[i] as number));
-  return gaps.length === 0 ? null : median(gaps);
+  return { refreshMs: gaps.length === 0 ? null : median(gaps), step: step === 0 ? null : step * meter.scale };
 }
 
-const refreshMs = observeRefresh();
-parentPort?.postMessage(refreshMs);
-const everyMs = Math.max(FASTEST_MS, (refreshMs ?? 0) / 2);
+const watched = watch();
+parentPort?.postMessage(watched);
+const everyMs = Math.max(FASTEST_MS, (watched.refreshMs ?? 0) / 2);
 let next = nowMs();
 for (let n = 0; n < memory.atMs.length && Atomics.load(memory.header, STOP) === 0;) {
   const value = read();

@@ -47,6 +47,8 @@ export function discoverHwmon(sysfsRoot: string): Discovery {
       const skip = (message: string) => unusable.push({ sensor: `${sensor} (${folder})`, reason: 'SENSOR_MISSING', message });
       if (channels.has(index)) skip(`channel ${index} of ${driver} is taken by a more direct reading of it already.`);
       else if (boundary === undefined) skip(`it is not known what the driver ${driver} measures, so its figure is not trusted.`);
+      else if (boundary === 'gpu-board')
+        skip(`${driver} measures a graphics card, which is not what runs a model here: both runtimes compute on the CPU.`);
       else if (isPart(driver, label)) skip(`${label} is a part of the socket, which has a counter of its own.`);
       else if (readNumber(path) === null) skip(`${path} cannot be read. Allow it: sudo chmod a+r ${path}.`);
       else {

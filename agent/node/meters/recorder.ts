@@ -19,6 +19,13 @@ export interface RecorderTask {
   readonly memory: RecorderMemory;
 }
 
+/** What a sensor showed before it is recorded. */
+export interface Watched {
+  readonly refreshMs: number | null;
+  /** Joules or watts; drivers show µW and µJ whatever their hardware resolves. */
+  readonly step: number | null;
+}
+
 export const WRITTEN = 0;
 export const STOP = 1;
 
@@ -37,13 +44,13 @@ export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
   const worker = new Worker(entryUrl('meter-worker'), { workerData: task });
   // Threads have clocks of different origin; the worker stamps on the process-wide one.
   const offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
-  const refreshMs = await new Promise<number | null>((resolve, reject) => {
+  const { refreshMs, step } = await new Promise<Watched>((resolve, reject) => {
     worker.once('message', resolve);
     worker.once('error', reject);
   });
   worker.unref();
   return {
-    info: meter.info,
+    info: { ...meter.info, lsb: Math.max(meter.info.lsb, step ?? 0) },
     refreshMs,
     trace: () => {
       const n = Atomics.load(memory.header, WRITTEN);

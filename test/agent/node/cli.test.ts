@@ -125,7 +125,7 @@ describe('ofa-agent meters', () => {
     const sys = makeTree({
       [`${rapl}/name`]: 'package-0',
       [`${rapl}/energy_uj`]: 12_000_000,
-      [`${rapl}/max_energy_range_uj`]: 262143328850,
+      [`${rapl}/max_energy_range_uj`]: 123456789012,
       'class/powercap/intel-rapl:0:0/name': 'core',
       'class/powercap/intel-rapl:0:0/energy_uj': 5,
     });

@@ -25,7 +25,7 @@ afterEach(() => {
 const zone = (folder: string, name: string, energy: number | string = 1000) => ({
   [`${RAPL}/${folder}/name`]: name,
   [`${RAPL}/${folder}/energy_uj`]: energy,
-  [`${RAPL}/${folder}/max_energy_range_uj`]: 262143328850,
+  [`${RAPL}/${folder}/max_energy_range_uj`]: 123456789012,
 });
 
 const sensors = (root: string) => discoverMeters(root).meters.map(({ info }) => info.sensor);
@@ -42,7 +42,7 @@ describe('sensor discovery', () => {
     });
     const { meters, unusable } = discoverMeters(root);
     expect(meters).toHaveLength(1);
-    expect(meters[0]?.info).toMatchObject({ sensor: 'rapl package-0', boundary: 'package', kind: 'counter', wrapJoules: 262143.32885 });
+    expect(meters[0]?.info).toMatchObject({ sensor: 'rapl package-0', boundary: 'package', kind: 'counter', wrapJoules: 123456.789012 });
     expect(meters[0]?.paths).toEqual([join(root, RAPL, 'intel-rapl:0/energy_uj')]);
     expect(unusable.map(({ sensor }) => sensor)).toHaveLength(5);
     expect(unusable.find(({ sensor }) => sensor.includes('mmio'))?.message).toContain('double');
@@ -54,7 +54,7 @@ describe('sensor discovery', () => {
     expect(discoverMeters(unreadable).meters[0]?.paths[0]).toContain('mmio');
     const sockets = tree({ ...zone('intel-rapl:0', 'package-0'), ...zone('intel-rapl:1', 'package-1') });
     expect(sensors(sockets)).toEqual(['rapl package-0 + package-1']);
-    expect(discoverMeters(sockets).meters[0]?.info.wrapJoules).toBe(262143.32885);
+    expect(discoverMeters(sockets).meters[0]?.info.wrapJoules).toBe(123456.789012);
     const uneven = tree({
       ...zone('intel-rapl:0', 'package-0'),
       ...zone('intel-rapl:1', 'package-1'),
@@ -87,7 +87,7 @@ describe('sensor discovery', () => {
       'class/hwmon/hwmon1/energy2_input': 1_000_000,
       'class/hwmon/hwmon2/name': 'nct6775',
       'class/hwmon/hwmon2/power1_input': 9,
-      'class/hwmon/hwmon3/name': 'i915',
+      'class/hwmon/hwmon3/name': 'zenergy',
       'class/hwmon/hwmon3/energy1_input': 5,
       'class/hwmon/hwmon3/power1_input': 5,
     });
@@ -95,13 +95,21 @@ describe('sensor discovery', () => {
     expect(meters.map(({ info, scale }) => [info.sensor, info.boundary, info.kind, scale])).toEqual([
       ['hwmon ina226 power1', 'rail', 'power', 1e-6],
       ['hwmon amd_energy Esocket0', 'package', 'counter', 1e-6],
-      ['hwmon i915 energy1', 'gpu-board', 'counter', 1e-6],
+      ['hwmon zenergy energy1', 'package', 'counter', 1e-6],
     ]);
     expect(unusable.map(({ sensor }) => sensor)).toEqual([
       'hwmon amd_energy Ecore000 (hwmon1)',
       'hwmon nct6775 power1 (hwmon2)',
-      'hwmon i915 power1 (hwmon3)',
+      'hwmon zenergy power1 (hwmon3)',
     ]);
+  });
+
+  it('does not take a graphics card for what computes on the CPU, and says so', () => {
+    const { meters, unusable } = discoverMeters(
+      tree({ 'class/hwmon/hwmon0/name': 'amdgpu', 'class/hwmon/hwmon0/power1_average': 30_000_000 }),
+    );
+    expect(meters).toEqual([]);
+    expect(unusable[0]?.message).toContain('graphics card');
   });
 
   it('answers SENSOR_MISSING with a sentence where there is nothing at all', async () => {
@@ -114,6 +122,22 @@ describe('sensor discovery', () => {
 });
 
 describe('a recorder', () => {
+  it('takes the step that the sensor shows, not the unit in which its driver counts', async () => {
+    const file = 'class/hwmon/hwmon0/power1_input';
+    const sys = makeTree({ 'class/hwmon/hwmon0/name': 'ina226', [file]: 2_500_000 });
+    trees.push(sys);
+    let n = 0;
+    const moving = setInterval(() => sys.write({ [file]: 2_500_000 + 25_000 * (n++ % 4) ** 2 }), 20);
+    try {
+      const recorder = await startRecorder(sys.root);
+      if (!recorder.ok) throw new Error(recorder.message);
+      expect(recorder.value.info.lsb).toBeCloseTo(0.025, 9);
+      await recorder.value.stop();
+    } finally {
+      clearInterval(moving);
+    }
+  }, 20_000);
+
   it('records a counter that moves each millisecond and wraps meanwhile, and its joules come out right', async () => {
     const root = tree(zone('intel-rapl:0', 'package-0', 0));
     const range = 40_000_000; // µJ; at 10 W it wraps after 4 s, and starts 1.5 s before that
