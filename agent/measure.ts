@@ -12,7 +12,7 @@ import {
   type MedianEstimate,
 } from '@ofa-fleet/shared/statistics.ts';
 import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts';
-import type { EnergyResult } from './energy.ts';
+import { noEnergy, type EnergyResult } from './energy.ts';
 import { goldenMismatch, type Golden } from './golden.ts';
 import { encodeEmptyModel } from './onnx-bytes.ts';
 import { judge } from './verdict.ts';
@@ -191,8 +191,15 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
     const timed = await timedRuns(session, clock, plan, warm.medianMs, began + plan.capMs, buffer);
     const seen = conditions.end();
 
-    const bindingMs = await measureBinding(runtime, clock, session, buffer);
-    const { energy, findings } = await host.energy(session);
+    // The latency is there: what fails from here on takes nothing from it.
+    const bindingMs = await measureBinding(runtime, clock, session, buffer).catch(() => null);
+    const { energy, findings } = await host.energy(session).catch((error: unknown) => {
+      const { reason, message } = failed(
+        'CRASHED',
+        `The measurement of energy failed: ${String(error)}. Look at the sensor: ofa-agent meters.`,
+      );
+      return noEnergy(reason, message);
+    });
     const verdict = judge({ plan, ...timed, warmUp: warm, conditions: seen });
     const sorted = ascending(timed.samples);
     const { identity } = runtime;

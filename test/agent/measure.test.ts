@@ -31,6 +31,7 @@ interface Scenario {
   readonly runMs: (n: number, nowMs: number) => number;
   readonly plan?: Partial<Plan>;
   readonly golden?: ModelUnderTest['golden'];
+  readonly energy?: MeasureHost['energy'];
 }
 
 interface Seen {
@@ -41,7 +42,9 @@ interface Seen {
   readonly tookMs: number;
 }
 
-async function play({ runMs, plan = {}, golden = null }: Scenario): Promise<Seen> {
+const notAsked = () => Promise.resolve(noEnergy('NOT_ASKED', 'not asked'));
+
+async function play({ runMs, plan = {}, golden = null, energy = notAsked }: Scenario): Promise<Seen> {
   let now = 0;
   let runs = 0;
   let released = 0;
@@ -104,7 +107,7 @@ async function play({ runMs, plan = {}, golden = null }: Scenario): Promise<Seen
         return QUIET;
       },
     },
-    energy: () => Promise.resolve(noEnergy('NOT_ASKED', 'not asked')),
+    energy,
   };
   const outcome = await measure({ sha256: 'a'.repeat(64), bytes: { graph: new Uint8Array(), externalData: [] }, golden }, full, host);
   return { outcome, calls, released, tookMs: (times.at(-1) ?? 0) - (times[0] ?? 0) };
@@ -118,6 +121,25 @@ function value(outcome: Outcome<Measurement>): Measurement {
 const reasons = (m: Measurement) => m.verdict.findings.filter(({ effect }) => effect !== 'information').map(({ reason }) => reason);
 
 describe('a measurement', () => {
+  it('keeps its latency where the measurement of energy or of the binding fails', async () => {
+    let timedRuns = Infinity;
+    const steady = await play({ runMs: (n) => ((timedRuns = n), 1) });
+    timedRuns -= 800; // the runs of the empty model come last: 300 and 501
+    expect(value(steady.outcome).bindingMs).toBe(1);
+    const { outcome } = await play({
+      runMs: (n) => {
+        if (n > timedRuns) throw new Error('the runtime gave way');
+        return 1;
+      },
+      energy: () => Promise.reject(new Error(`the sensor's thread died ${'x'.repeat(9000)}`)),
+    });
+    const m = value(outcome);
+    expect(measurementSchema.safeParse(m).success).toBe(true);
+    expect([m.latency.value, m.bindingMs]).toEqual([1, null]);
+    expect(m.energy.net).toMatchObject({ value: null, reason: 'CRASHED' });
+    expect(m.energy.net.message).toContain("the sensor's thread died");
+  });
+
   it('of a steady model warms up for two windows, runs for the least time and is valid', async () => {
     const noise = jitter();
     const { outcome, tookMs, calls, released } = await play({ runMs: (n) => (n === 0 ? 40 : 1 + 0.01 * noise()) });
