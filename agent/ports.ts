@@ -1,7 +1,7 @@
 // What the agent's core asks of its host. The core imports nothing from Node, so that a phone's browser can host it too.
 import type { BlobRef, Manifest } from '@ofa-fleet/shared/artifact.ts';
 import type { Energy, Measurement, Plan, RunConditions } from '@ofa-fleet/shared/measurement.ts';
-import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { Outcome, Reason } from '@ofa-fleet/shared/outcome.ts';
 import type { JobUpdate } from '@ofa-fleet/shared/protocol.ts';
 
 /** Time, as everything here takes it. */
@@ -128,6 +128,8 @@ interface SlotRow {
   readonly current: Slot | null;
   readonly committed: boolean;
   readonly previous: Slot | null;
+  /** Newest revision that was begun and not committed, and why; written before it is loaded, so that one that kills the agent is known by it. */
+  readonly failed: { readonly rev: number; readonly reason: Reason; readonly message: string } | null;
 }
 
 export interface SlotStore {
@@ -188,6 +190,9 @@ export interface Outbox {
   forget(jobId: string): Promise<void>;
   /** The controller has committed this row. Null where it is not there (any more). */
   acknowledge(id: string): Promise<OutboxRow | null>;
+  /** Rows that cannot be read are set aside, not given. */
   oldest(limit: number): Promise<readonly OutboxRow[]>;
+  /** A row that can never be sent leaves the queue, so that those behind it go; it is kept for people, and its job is held no more. */
+  setAside(id: string, why: string): Promise<void>;
   fill(): Promise<{ readonly rows: number; readonly oldestAtMs: number | null; readonly isNearlyFull: boolean }>;
 }

@@ -22,14 +22,18 @@ export interface NodeModelServer extends ModelServer {
   readonly url: string;
   /** Inferences answered since it started, by HTTP and by `infer`. */
   inferences(): number;
+  /** Resolves if the model's thread ends by itself: nothing is served any more, and only a new start of the agent helps. */
+  readonly crashed: Promise<Failure>;
   close(): Promise<void>;
 }
 
-const MAX_BODY_BYTES = 64 * 1024 * 1024;
+/** Requests by HTTP that are read or wait for the model; more are sent away, so that memory stays bounded. */
+const MAX_WAITING = 64;
 const CLOSE_WAIT_MS = 2000;
 
 interface ModelThread {
   ask(request: ServeRequest): Promise<ServeAnswer>;
+  readonly crashed: Promise<Failure>;
   close(): Promise<void>;
 }
 
@@ -39,17 +43,21 @@ function startThread(settings: ServeWorkerSettings): ModelThread {
   const waiting = new Map<number, (answer: ServeAnswer) => void>();
   let id = 0;
   let dead: Failure | null = null;
+  let closing = false;
+  let onCrash: (failure: Failure) => void;
+  const crashed = new Promise<Failure>((resolve) => (onCrash = resolve));
   worker.on('message', (message: { readonly id: number; readonly outcome: ServeAnswer }) => {
     waiting.get(message.id)?.(message.outcome);
     waiting.delete(message.id);
   });
   const end = (message: string) => {
     dead ??= failed('CRASHED', message);
+    if (!closing) onCrash(dead);
     for (const resolve of waiting.values()) resolve(dead);
     waiting.clear();
   };
   worker.on('error', (error) => end(`The model's thread crashed: ${error.message}. Restart the agent.`));
-  worker.on('exit', () => end('The model server was closed.'));
+  worker.on('exit', () => end(closing ? 'The model server was closed.' : "The model's thread ended. Restart the agent."));
   const ask = (request: ServeRequest) =>
     new Promise<ServeAnswer>((resolve) => {
       if (dead !== null) {
@@ -62,7 +70,9 @@ function startThread(settings: ServeWorkerSettings): ModelThread {
     });
   return {
     ask,
+    crashed,
     close: async () => {
+      closing = true;
       let timer: NodeJS.Timeout | undefined;
       // A long inference is not waited for.
       await Promise.race([ask({ kind: 'close' }), new Promise((resolve) => (timer = setTimeout(resolve, CLOSE_WAIT_MS)))]);
@@ -72,20 +82,21 @@ function startThread(settings: ServeWorkerSettings): ModelThread {
   };
 }
 
-const STATUS: Partial<Record<Failure['reason'], number>> = { INVALID_INPUT: 400, NOT_FOUND: 503, OUT_OF_MEMORY: 507 };
+const STATUS: Partial<Record<Failure['reason'], number>> = { INVALID_INPUT: 400, NOT_FOUND: 503, BUSY: 503, OUT_OF_MEMORY: 507 };
 
 function sendJson(response: ServerResponse, status: number, body: unknown): void {
   response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
 }
 
-/** The body, or null where it is longer than `limit` bytes. */
-async function readBody(request: IncomingMessage, limit: number): Promise<Buffer | null> {
+/** The body; of one that is longer than `limit` bytes only so much as shows it. */
+async function readBody(request: IncomingMessage, limit: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
+  // not destroyed when left early: the answer goes over the same connection
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > limit) return null;
     chunks.push(chunk);
+    if (length > limit) break;
   }
   return Buffer.concat(chunks);
 }
@@ -95,7 +106,7 @@ function parseInput(body: Buffer, expected: number): Outcome<Float32Array> {
   if (body.length !== expected * 4) {
     return failed(
       'INVALID_INPUT',
-      `The body has ${body.length} bytes, the deployed model takes ${expected * 4} (${expected} float32 values, little endian).`,
+      `The body has ${body.length > expected * 4 ? `more than ${expected * 4}` : body.length} bytes, the deployed model takes ${expected * 4} (${expected} float32 values, little endian).`,
     );
   }
   return ok(new Float32Array(Uint8Array.from(body).buffer));
@@ -107,6 +118,12 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
   let stagedLength: number | null = null;
   let inputLength: number | null = null;
   let inferences = 0;
+  let waiting = 0;
+  let dead: Failure | null = null;
+  void thread.crashed.then((failure) => {
+    dead = failure;
+    inputLength = null;
+  });
 
   const infer = async (input: Float32Array): Promise<Outcome<Inference>> => {
     if (inputLength !== null && input.length !== inputLength) {
@@ -115,6 +132,12 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
     const answer = (await thread.ask({ kind: 'infer', input })) as Outcome<Inference>;
     if (answer.ok) inferences++;
     return answer;
+  };
+
+  const inferBody = async (request: IncomingMessage, expected: number): Promise<Outcome<Inference>> => {
+    const body = await readBody(request, expected * 4);
+    const input = parseInput(body, expected);
+    return input.ok ? infer(input.value) : input;
   };
 
   const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
@@ -126,16 +149,18 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
         reason: 'NOT_FOUND',
         message: `There is no ${request.method ?? ''} ${path ?? ''}; try POST /infer or GET /health.`,
       });
+    } else if (dead !== null) {
+      sendJson(response, 503, { reason: dead.reason, message: dead.message });
     } else if (inputLength === null) {
       sendJson(response, 503, { reason: 'NOT_FOUND', message: 'No model is deployed on this device. Deploy one: ofa-fleet deploy.' });
+    } else if (waiting >= MAX_WAITING) {
+      sendJson(response, 503, {
+        reason: 'BUSY',
+        message: `${waiting} requests wait already (limit ${MAX_WAITING}). Try again in a moment.`,
+      });
     } else {
-      const body = await readBody(request, MAX_BODY_BYTES);
-      const input = body === null ? null : parseInput(body, inputLength);
-      if (input === null) {
-        sendJson(response, 413, { reason: 'INVALID_INPUT', message: `The body is longer than ${MAX_BODY_BYTES} bytes.` });
-        return;
-      }
-      const answer = input.ok ? await infer(input.value) : input;
+      waiting++;
+      const answer = await inferBody(request, inputLength).finally(() => waiting--);
       if (answer.ok) sendJson(response, 200, { output: Array.from(answer.value.output), latencyMs: answer.value.latencyMs });
       else sendJson(response, STATUS[answer.reason] ?? 500, { reason: answer.reason, message: answer.message });
     }
@@ -181,6 +206,7 @@ export async function startModelServer(settings: ServeSettings): Promise<Outcome
     },
     infer,
     inferences: () => inferences,
+    crashed: thread.crashed,
     close: async () => {
       http.closeAllConnections();
       await new Promise((resolve) => http.close(resolve));

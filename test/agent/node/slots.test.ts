@@ -1,9 +1,10 @@
 // Deployments on a real model server (ONNX Runtime in its thread, HTTP on loopback) and a real database; only the clock of the probation is ours.
 import { mkdtempSync, rmSync } from 'node:fs';
+import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Clock, ModelServer, ModelSource, Slot } from '../../../agent/ports.ts';
 import { startModelServer, type NodeModelServer } from '../../../agent/node/serve.ts';
 import { createSlotStore } from '../../../agent/node/slot-store.ts';
@@ -230,6 +231,47 @@ describe('a start of the agent', () => {
     after.stop();
   });
 
+  it('after a model ended the agent while it was loaded serves the one before, and says so at each start until a newer one is committed', async () => {
+    const before = agent();
+    const first = await artifact(SMALL);
+    await deployed(before, slotOf(1, first));
+    before.stop();
+    // Never answers, as an agent that died in it: what is on the disk is what a segmentation fault leaves.
+    const fatal = agent({ ...server, stage: () => new Promise(() => undefined) });
+    void fatal.slots.deploy(slotOf(2, await artifact({ ...SMALL, layers: 2 })), never());
+    await vi.waitFor(() => expect(fatal.phases).toEqual(['verifying']));
+    fatal.stop();
+    for (let i = 0; i < 2; i++) {
+      const after = agent();
+      expect((await after.slots.boot()).ok).toBe(true);
+      expect(after.slots.state()).toMatchObject({ phase: 'failed', rev: 2, activeManifestSha256: first.manifestSha256 });
+      expect(after.slots.state().failure?.reason).toBe('CRASHES_AGENT');
+      after.stop();
+    }
+    const last = agent();
+    await last.slots.boot();
+    await deployed(last, slotOf(3, first));
+    last.stop();
+    const again = agent();
+    await again.slots.boot();
+    expect(again.slots.state()).toMatchObject({ phase: 'committed', rev: 3, failure: null });
+    again.stop();
+  });
+
+  it('whose model does not load any more says that nothing is served', async () => {
+    const before = agent();
+    await deployed(before, slotOf(1, await artifact(SMALL)));
+    before.stop();
+    await server.close();
+    server = await start();
+    rmSync(join(dir, 'blobs'), { recursive: true });
+    const after = agent();
+    expect(await after.slots.boot()).toMatchObject({ ok: false, reason: 'UNKNOWN_BLOB' });
+    expect(after.slots.state()).toMatchObject({ phase: 'failed', rev: 1, activeManifestSha256: null });
+    expect((await fetch(`${server.url}/health`)).status).toBe(503);
+    after.stop();
+  });
+
   it('with nothing deployed is quiet', async () => {
     const a = agent();
     expect(await a.slots.boot()).toEqual({ ok: true, value: null });
@@ -264,6 +306,36 @@ describe('the model server', () => {
       `has ${4 * INPUT.length - 4} bytes, the deployed model takes ${4 * INPUT.length}`,
     );
     expect(await server.infer(INPUT.subarray(1))).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+  });
+
+  it('reads no more of a body than shows that it is too long', async () => {
+    await server.stage(await artifact(SMALL));
+    await server.activate();
+    const response = await post(new Uint8Array(64 * INPUT.length));
+    expect(response.status).toBe(400);
+    expect(((await response.json()) as { message: string }).message).toContain(`has more than ${4 * INPUT.length} bytes`);
+  });
+
+  it('sends requests away with 503 where too many wait already, and answers those that waited', async () => {
+    await server.stage(await artifact(SMALL));
+    await server.activate();
+    // They hold their bodies back until told, so they wait for certain.
+    const slow = Array.from({ length: 64 }, () => {
+      const sent = request(`${server.url}/infer`, { method: 'POST', headers: { 'content-length': 4 * INPUT.length } });
+      const status = new Promise<number | undefined>((resolve, reject) => {
+        sent.once('response', (response) => resolve(response.resume().statusCode)).once('error', reject);
+      });
+      sent.flushHeaders();
+      return { sent, status };
+    });
+    await vi.waitFor(async () => {
+      const response = await post(bytes(INPUT));
+      expect(response.status).toBe(503);
+      expect(await response.json()).toMatchObject({ reason: 'BUSY' });
+    });
+    for (const { sent } of slow) sent.end(bytes(INPUT));
+    expect(new Set(await Promise.all(slow.map(({ status }) => status)))).toEqual(new Set([200]));
+    expect((await post(bytes(INPUT))).status).toBe(200);
   });
 
   it('answers 503 with nothing deployed and 404 elsewhere', async () => {
