@@ -2,7 +2,6 @@
 //
 // Invariants: work is asked for only with the host's turn in hand, so no lease runs while others measure; a job runs only after its acceptance
 // is committed; a result is committed before it is sent and kept until the controller says that it has committed it too.
-import type { Frame } from '@ofa-fleet/shared/blocks.ts';
 import type { Bus, BusEvents } from '@ofa-fleet/shared/bus.ts';
 import type { Clock } from '@ofa-fleet/shared/clock.ts';
 import type { DeviceInfo } from '@ofa-fleet/shared/device.ts';
@@ -12,6 +11,7 @@ import { failed, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts
 import type { DownMessage, DownPayload, Held, UpKind, UpPayload } from '@ofa-fleet/shared/protocol.ts';
 import { createDelivery } from './delivery.ts';
 import { createDeployment } from './deployment.ts';
+import { answerInference } from './inference.ts';
 import { runJob, type JobHost, type StopReason } from './job-run.ts';
 import type { BlobShelf, DiskSpace, Inference, Measurer, Outbox, TurnLock } from './ports.ts';
 import type { Slots } from './slots.ts';
@@ -34,6 +34,8 @@ export interface AgentHost {
   readonly serveUrl: string | null;
   readonly infer: (input: Float32Array) => Promise<Outcome<Inference>>;
   readonly temperatureC: () => number | null;
+  /** Above it no work is taken: a hot device throttles, and would measure that. */
+  readonly maxTemperatureC: number;
   /** One line for whoever watches; held back during timed sections. */
   readonly log: (line: string) => void;
   /** The connection ended or could not be made. */
@@ -82,7 +84,10 @@ export function createAgent(host: AgentHost): Agent {
     onMessage: (message) => void onMessage(message).catch((error: unknown) => say(`a ${message.t} was not taken: ${String(error)}`)),
     onFrame: (kind, frame) => {
       if (kind === 'art-blk') transfer.onFrame(frame);
-      else void answerInference(frame);
+      else
+        void answerInference(frame, host.infer, host.serveUrl)
+          .then((answer) => trySend('inferred', answer))
+          .catch((error: unknown) => say(`an inference was not answered: ${String(error)}`));
     },
     onTrouble: say,
   });
@@ -96,19 +101,31 @@ export function createAgent(host: AgentHost): Agent {
     models: host.models,
     disk: host.disk,
     clock,
-    send: async (request) => (await bus.send('art-req', request)) !== null,
+    send: (request) => trySend('art-req', request),
   });
   const deployment = createDeployment({
     slots: host.slots,
     transfer,
     serveUrl: host.serveUrl,
-    report: (reported) => void bus.send('reported', reported),
+    report: (reported) => void trySend('reported', reported),
+    clock,
+    onRetry: () => work.ring(),
   });
   host.bindSlots(() => deployment.onSlots());
 
   function say(line: string): void {
     if (quiet) heldBack.push(line);
     else log(line);
+  }
+
+  /** For what is not kept: true where the broker took it; what cannot be sent is told, never thrown. */
+  async function trySend<K extends UpKind>(kind: K, payload: UpPayload<K>): Promise<boolean> {
+    try {
+      return (await bus.send(kind, payload)) !== null;
+    } catch (error) {
+      say(`a ${kind} was not sent: ${String(error)}`);
+      return false;
+    }
   }
 
   function setQuiet(on: boolean): void {
@@ -130,7 +147,7 @@ export function createAgent(host: AgentHost): Agent {
     measurer: host.measurer,
     clock,
     newId: () => bus.newId(),
-    tell: (update) => bus.send('job-update', update),
+    tell: (update) => trySend('job-update', update),
     setQuiet,
   };
 
@@ -229,7 +246,7 @@ export function createAgent(host: AgentHost): Agent {
   async function helloLoop(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await sessions.wait(FOREVER_MS, signal);
-      for (let failures = 0; bus.isUp() && !signal.aborted && !(await sayHello(signal)); failures++) {
+      for (let failures = 0; bus.isUp() && !signal.aborted && !(await orFullDisk(sayHello(signal), () => false)); failures++) {
         await clock.sleep(backoffMs(HELLO_BACKOFF, failures, random), signal);
       }
     }
@@ -239,7 +256,7 @@ export function createAgent(host: AgentHost): Agent {
     while (!signal.aborted) {
       await clock.sleep(heartbeatMs, signal);
       if (signal.aborted || quiet || !bus.isUp()) continue;
-      await bus.send('hb', {
+      await trySend('hb', {
         uptimeMs: clock.monotonicMs() - born,
         temperatureC: host.temperatureC(),
         freeDiskBytes: (await host.disk())?.freeBytes ?? null,
@@ -255,6 +272,12 @@ export function createAgent(host: AgentHost): Agent {
   async function checkReady(): Promise<Failure | null> {
     if ((await outbox.fill()).isNearlyFull)
       return failed('BUSY', 'more results wait for the controller than may be kept; no new work until it takes them');
+    const temperature = host.temperatureC();
+    if (temperature !== null && temperature > host.maxTemperatureC)
+      return failed(
+        'TOO_HOT',
+        `${temperature.toFixed(0)} °C, the limit is ${host.maxTemperatureC} °C: let the device cool, or set another limit with --max-temperature`,
+      );
     return diskShortage(host.disk, 0);
   }
 
@@ -287,6 +310,11 @@ export function createAgent(host: AgentHost): Agent {
     return 0;
   }
 
+  function setReady(obstacle: Failure | null): void {
+    if (obstacle !== null && obstacle.reason !== notReady?.reason) say(`no work is taken: ${obstacle.message}`);
+    notReady = obstacle;
+  }
+
   async function workLoop(signal: AbortSignal): Promise<void> {
     let waitMs = FOREVER_MS;
     while (!signal.aborted) {
@@ -294,10 +322,8 @@ export function createAgent(host: AgentHost): Agent {
       if (signal.aborted) return;
       waitMs = FOREVER_MS;
       if (!welcomed) continue;
-      const shortage = await checkReady();
-      if (shortage !== null && shortage.reason !== notReady?.reason) say(`no work is taken: ${shortage.message}`);
-      notReady = shortage;
-      if (shortage !== null) {
+      setReady(await checkReady());
+      if (notReady !== null) {
         waitMs = NOT_READY_MS;
         continue;
       }
@@ -307,7 +333,10 @@ export function createAgent(host: AgentHost): Agent {
       });
       if (turn === null) return;
       try {
-        waitMs = await takeTurn(signal);
+        waitMs = await orFullDisk(takeTurn(signal), (full) => {
+          setReady(full);
+          return NOT_READY_MS;
+        });
       } finally {
         turn.release();
       }
@@ -321,17 +350,6 @@ export function createAgent(host: AgentHost): Agent {
     }
   }
 
-  async function answerInference({ handle, bytes }: Frame): Promise<void> {
-    // a copy: float32 must be aligned to 4 bytes, a frame is not; not by slice(), which on Node's Buffer is a view of its pool
-    const input = bytes.length % 4 === 0 ? new Float32Array(Uint8Array.from(bytes).buffer) : null;
-    const answer: Outcome<Inference> =
-      input === null ? failed('INVALID_INPUT', `${bytes.length} bytes are no float32 values`) : await host.infer(input);
-    await bus.send(
-      'inferred',
-      answer.ok ? { ok: true, handle, output: Array.from(answer.value.output), latencyMs: answer.value.latencyMs } : { ...answer, handle },
-    );
-  }
-
   return {
     async run(signal) {
       await confessInterrupted();
@@ -343,8 +361,19 @@ export function createAgent(host: AgentHost): Agent {
       await delivering;
       await bus.close('stopped');
     },
-    send: async (kind, payload) => (await bus.send(kind, payload)) !== null,
+    send: trySend,
     isQuiet: () => quiet,
     deployed: () => ({ rev: host.slots.state().rev, manifestSha256: host.slots.state().activeManifestSha256 }),
   };
+}
+
+/** What `work` comes to; where it failed because the disk is full, what `otherwise` makes of that: space may come back. */
+async function orFullDisk<T>(work: Promise<T>, otherwise: (full: Failure) => T): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    const code = (error as { readonly code?: unknown }).code;
+    if (code !== 'SQLITE_FULL' && code !== 'ENOSPC' && code !== 'EDQUOT') throw error;
+    return otherwise(failed('LOW_DISK', `the disk is full (${code}); free some space: work goes on by itself then`));
+  }
 }

@@ -24,7 +24,7 @@ export interface DeliveryHost {
   readonly outbox: Outbox;
   readonly clock: Clock;
   readonly random: () => number;
-  /** False where it could not be sent. */
+  /** False where it could not be sent now; rejects with a RangeError where it never can. */
   readonly send: (row: OutboxRow) => Promise<boolean>;
 }
 
@@ -43,8 +43,14 @@ export function createDelivery({ outbox, clock, random, send }: DeliveryHost): D
     }
     for (const row of rows) {
       if ((due.get(row.id) ?? -Infinity) > clock.monotonicMs()) continue;
-      // offline, or not taken: all later rows wait too, as order counts
-      if (!(await send(row))) return RETRY_MS;
+      try {
+        // offline, or not taken: all later rows wait too, as order counts
+        if (!(await send(row))) return RETRY_MS;
+      } catch (error) {
+        if (!(error instanceof RangeError)) throw error;
+        await outbox.setAside(row.id, error.message);
+        return 0;
+      }
       due.set(row.id, clock.monotonicMs() + AGAIN_MS * (1 + random()));
     }
     return Math.min(...rows.map(({ id }) => (due.get(id) ?? 0) - clock.monotonicMs()));

@@ -1,8 +1,9 @@
 // Desired against what is in the slots: fetches the model that the controller wants served, hands it to the slots, reports each phase. The
-// newest revision wins; one that failed is not tried again until a newer one comes.
-import { failed, type Failure } from '@ofa-fleet/shared/outcome.ts';
+// newest revision wins; one that failed is not tried again until a newer one comes, one that could only not be fetched yet is.
+import type { Clock } from '@ofa-fleet/shared/clock.ts';
+import { failed, type Failure, type Reason } from '@ofa-fleet/shared/outcome.ts';
 import type { Desired, UpPayload } from '@ofa-fleet/shared/protocol.ts';
-import type { Slots } from './slots.ts';
+import type { Slots, SlotsState } from './slots.ts';
 import type { Transfer } from './transfer.ts';
 
 export interface DeploymentHost {
@@ -11,7 +12,15 @@ export interface DeploymentHost {
   /** Where this device answers inferences itself; null where it does not. */
   readonly serveUrl: string | null;
   readonly report: (reported: UpPayload<'reported'>) => void;
+  readonly clock: Clock;
+  /** A fetch that did not succeed may be tried again now: `isBehind` says so. */
+  readonly onRetry: () => void;
 }
+
+/** These pass: the fetch is tried again, what has come stays. */
+const PASSING: ReadonlySet<Reason> = new Set(['UNREACHABLE', 'LOW_DISK', 'BUSY']);
+const RETRY_MS = 10_000;
+const RETRY_LONGEST_MS = 300_000;
 
 export interface Deployment {
   want(desired: Desired): void;
@@ -25,41 +34,59 @@ export interface Deployment {
   rev(): number;
 }
 
-export function createDeployment({ slots, transfer, serveUrl, report }: DeploymentHost): Deployment {
+export function createDeployment({ slots, transfer, serveUrl, report, clock, onRetry }: DeploymentHost): Deployment {
   let wanted: Desired | null = null;
   /** Newest revision that was begun here. */
   let begun = 0;
   /** What stands in the way before the slots know of a revision. */
   let before: { readonly rev: number; readonly phase: 'fetching' | 'failed'; readonly failure: Failure | null } | null = null;
   let onVerified = (): void => undefined;
+  /** Aborts the fetch of an older revision; a probation ends by itself, and the next model waits for it. */
   let overtaken = new AbortController();
+  /** Fetches of the wanted revision that failed for a passing reason, and when it may be tried again. */
+  let fetches = 0;
+  let notBefore = -Infinity;
 
   const rev = () => Math.max(begun, slots.state().rev);
 
-  function reportNow(): void {
-    const state = slots.state();
-    const { phase, failure } = before ?? state;
+  function tell({
+    rev: ofRev,
+    phase,
+    failure,
+  }: Pick<SlotsState, 'rev' | 'failure'> & { readonly phase: UpPayload<'reported'>['phase'] }): void {
     report({
-      rev: before?.rev ?? state.rev,
+      rev: ofRev,
       phase,
-      activeManifestSha256: state.activeManifestSha256,
+      activeManifestSha256: slots.state().activeManifestSha256,
       serveUrl,
       failure: failure === null ? null : { reason: failure.reason, message: failure.message },
     });
+  }
+
+  function reportNow(): void {
+    tell(before ?? slots.state());
   }
 
   return {
     rev,
     reportNow,
     want(desired) {
-      if (desired.rev > (wanted?.rev ?? 0)) wanted = desired;
+      if (desired.rev > (wanted?.rev ?? 0)) {
+        wanted = desired;
+        fetches = 0;
+      }
+      // the controller speaks: no reason to wait any longer
+      notBefore = -Infinity;
       if (desired.rev > begun) overtaken.abort();
     },
-    isBehind: () => wanted !== null && wanted.rev > rev(),
+    isBehind: () => wanted !== null && wanted.rev > rev() && clock.monotonicMs() >= notBefore,
     onSlots() {
-      before = null;
-      if (slots.state().phase !== 'verifying') onVerified();
-      reportNow();
+      const state = slots.state();
+      if (state.rev === begun && state.phase !== 'verifying') onVerified();
+      if (state.rev >= (before?.rev ?? 0)) before = null;
+      tell(state);
+      // the end of an older model's probation is told, but it is not where things stand
+      if (before !== null) reportNow();
     },
     async apply(stop) {
       const target = wanted;
@@ -74,6 +101,14 @@ export function createDeployment({ slots, transfer, serveUrl, report }: Deployme
         before = null;
         return;
       }
+      if (!manifest.ok && PASSING.has(manifest.reason)) {
+        before = { rev: target.rev, phase: 'fetching', failure: failed(manifest.reason, manifest.message) };
+        reportNow();
+        const waitMs = Math.min(RETRY_LONGEST_MS, RETRY_MS * 2 ** fetches++);
+        [begun, notBefore] = [slots.state().rev, clock.monotonicMs() + waitMs];
+        void clock.sleep(waitMs, stop).then(onRetry);
+        return;
+      }
       if (!manifest.ok) {
         before = { rev: target.rev, phase: 'failed', failure: failed(manifest.reason, manifest.message) };
         reportNow();
@@ -82,7 +117,7 @@ export function createDeployment({ slots, transfer, serveUrl, report }: Deployme
       const verified = new Promise<void>((resolve) => (onVerified = resolve));
       const slot = { rev: target.rev, manifestSha256: target.manifest.sha256, manifest: manifest.value };
       // probation outlives this call; its end is reported through onSlots
-      const deployed = slots.deploy(slot, signal);
+      const deployed = slots.deploy(slot, stop);
       await Promise.race([verified, deployed]);
     },
   };

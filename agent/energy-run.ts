@@ -12,6 +12,8 @@ const SETTLE_MS = 1000;
 /** All windows of one round together; a sensor that needs longer is refused at once. */
 const LONGEST_ROUND_MS = 90_000;
 const ROUNDS = 2;
+/** A measurement of energy takes no longer. */
+export const LONGEST_ENERGY_MS = ROUNDS * LONGEST_ROUND_MS;
 const GROWTH = 4;
 
 export interface EnergyAsk {

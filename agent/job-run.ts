@@ -1,10 +1,11 @@
 // One granted job from fetch to result: fetch, accept (committed), announce the silence, measure, commit the result. What goes wrong is told as
 // data: reject where this device cannot, result where the model was tried.
 import type { Clock } from '@ofa-fleet/shared/clock.ts';
-import type { Measurement } from '@ofa-fleet/shared/measurement.ts';
-import type { Failure, Outcome, Reason } from '@ofa-fleet/shared/outcome.ts';
+import type { Measurement, Plan } from '@ofa-fleet/shared/measurement.ts';
+import { failed, type Failure, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
 import { UP, type Grant, type JobUpdate } from '@ofa-fleet/shared/protocol.ts';
 import type { Delivery } from './delivery.ts';
+import { LONGEST_ENERGY_MS } from './energy-run.ts';
 import type { BlobShelf, Measurer, Outbox } from './ports.ts';
 import type { Transfer } from './transfer.ts';
 
@@ -16,7 +17,7 @@ export interface JobHost {
   readonly measurer: Measurer;
   readonly clock: Clock;
   readonly newId: () => string;
-  /** Sent once, not kept: a sign of life. */
+  /** Sent once, not kept: a sign of life. Never rejects. */
   readonly tell: (update: JobUpdate) => Promise<unknown>;
   /** While true nothing else of the agent may speak, log or write. */
   readonly setQuiet: (quiet: boolean) => void;
@@ -26,7 +27,7 @@ export interface JobHost {
 export type StopReason = 'dropped' | 'stopping';
 
 /** Not now, but later: the attempt does not count. */
-const NOT_READY: ReadonlySet<Reason> = new Set(['TOO_HOT', 'LOW_BATTERY', 'LOW_DISK', 'BUSY', 'UNREACHABLE']);
+const NOT_READY: ReadonlySet<Reason> = new Set(['LOW_DISK', 'BUSY', 'UNREACHABLE']);
 /** Not on this device, ever. */
 const CANNOT: ReadonlySet<Reason> = new Set([
   'INCOMPATIBLE',
@@ -38,7 +39,7 @@ const CANNOT: ReadonlySet<Reason> = new Set([
   'HASH_MISMATCH',
 ]);
 const RETRY_AFTER_MS = 60_000;
-/** The controller is asked to expect silence a little longer than the plan's cap: loading and first runs come before. */
+/** The controller is asked to expect silence a little longer than the plan's cap and the energy windows: loading and first runs come before. */
 const QUIET_SLACK_MS = 15_000;
 /** What was said before should be through before the clock starts. */
 const SETTLE_MS = 1000;
@@ -59,7 +60,7 @@ export async function runJob(grant: Grant, host: JobHost, stop: AbortSignal): Pr
     delivery.kick();
   };
   const reject = ({ reason, message }: Failure, retryAfterMs: number | null) =>
-    end({ phase: 'reject', ...job, reason, message, retryAfterMs });
+    end({ phase: 'reject', ...job, reason, message: failed(reason, message).message, retryAfterMs });
   /** Nothing is to be said of a job that the controller gave up; one that this agent gives up goes back uncounted. */
   const stopped = async () => {
     if (stop.reason === 'stopping')
@@ -85,7 +86,7 @@ export async function runJob(grant: Grant, host: JobHost, stop: AbortSignal): Pr
 
     await outbox.accept({ id: host.newId(), update: { phase: 'accepted', ...job } });
     delivery.kick();
-    await host.tell({ phase: 'quiet', ...job, quietMs: grant.plan.capMs + QUIET_SLACK_MS });
+    await host.tell({ phase: 'quiet', ...job, quietMs: quietMs(grant.plan) });
     await delivery.drained(SETTLE_MS);
     if (signal.aborted) {
       await stopped();
@@ -107,11 +108,16 @@ export async function runJob(grant: Grant, host: JobHost, stop: AbortSignal): Pr
       await reject(outcome, RETRY_AFTER_MS);
       return;
     }
-    await end({ phase: 'result', ...job, outcome: fitting(outcome) });
+    await end({ phase: 'result', ...job, outcome: outcome.ok ? fitting(outcome) : failed(outcome.reason, outcome.message) });
   } finally {
     host.setQuiet(false);
     finished.abort();
   }
+}
+
+/** How long this agent says nothing while it measures by `plan`. */
+export function quietMs({ capMs, energyRelativeHalfWidth }: Plan): number {
+  return capMs + QUIET_SLACK_MS + (energyRelativeHalfWidth === null ? 0 : LONGEST_ENERGY_MS);
 }
 
 /** A result whose samples would not fit keeps fewer of them: all figures were taken from all samples. */

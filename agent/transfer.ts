@@ -84,13 +84,19 @@ export function createTransfer({ models, disk, clock, send }: TransferHost): Tra
   ): Promise<Failure | null> {
     for (let bad = 0; !signal.aborted;) {
       if (clock.monotonicMs() - progress.lastBlockMs >= STALL_MS) {
-        return failed('UNREACHABLE', `no block of ${ref.sha256} came for ${STALL_MS / 1000} s; the controller may be away`);
+        return progress.busy
+          ? failed('BUSY', `the controller was too busy for ${STALL_MS / 1000} s to send a block of ${ref.sha256}`)
+          : failed('UNREACHABLE', `no block of ${ref.sha256} came for ${STALL_MS / 1000} s; the controller may be away`);
       }
       const answer = await ask(ref.sha256, index, signal);
-      if (answer === null) continue;
+      if (answer === null) {
+        progress.busy = false;
+        continue;
+      }
       if ('control' in answer) {
         const { reason, message, retryAfterMs } = answer.control;
         if (reason !== 'BUSY') return failed(reason, message);
+        progress.busy = true;
         await clock.sleep(retryAfterMs ?? OFFLINE_RETRY_MS, signal);
         continue;
       }
@@ -159,7 +165,7 @@ export function createTransfer({ models, disk, clock, send }: TransferHost): Tra
 
   return {
     async fetch(ref, signal, onBytes) {
-      const progress: Progress = { lastBlockMs: clock.monotonicMs(), onBlock: () => undefined };
+      const progress: Progress = { lastBlockMs: clock.monotonicMs(), busy: false, onBlock: () => undefined };
       const failedManifest = await fetchAll([ref], progress, signal);
       if (failedManifest !== null) return failedManifest;
       const bytes = models.get(ref.sha256);
@@ -187,6 +193,8 @@ export function createTransfer({ models, disk, clock, send }: TransferHost): Tra
 
 interface Progress {
   lastBlockMs: number;
+  /** What came last was that the controller is busy. */
+  busy: boolean;
   onBlock: (bytes: number) => void;
 }
 

@@ -102,7 +102,9 @@ export function openBus(settings: BusSettings, events: BusEvents, effects: LinkE
   function sayBirth(sid: string): void {
     if (settings.birth === null) return;
     lastBirthAt = clock.monotonicMs();
-    void send('state', { online: true, sessionId: sid, bootId, ...settings.birth });
+    send('state', { online: true, sessionId: sid, bootId, ...settings.birth }).catch((error: unknown) =>
+      events.onTrouble(`this agent could not announce itself: ${String(error)}`),
+    );
   }
 
   /** Our own topic: a `false` that is not of this session would show us dead. */

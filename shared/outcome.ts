@@ -4,7 +4,6 @@
 export const REASONS = [
   // verdicts on a measurement
   'THROTTLED',
-  'UNDER_VOLTAGE',
   'CLOCK_MOVED',
   'DRIFT',
   'NEIGHBOUR_LOAD',
@@ -23,7 +22,6 @@ export const REASONS = [
   'NOT_ASKED',
   // why a device does not take or finish a job
   'TOO_HOT',
-  'LOW_BATTERY',
   'LOW_DISK',
   'BUSY',
   'INCOMPATIBLE',
@@ -65,6 +63,11 @@ export function ok<T>(value: T): Outcome<T> {
   return { ok: true, value };
 }
 
+/** Longest message: with every escape of JSON it still fits the smallest message on the wire that carries one. */
+export const MAX_MESSAGE_CHARS = 2000;
+
+/** `message` is cut at MAX_MESSAGE_CHARS: a runtime may say more than anyone reads, and more than the wire takes. */
 export function failed(reason: Reason, message: string): Failure {
-  return { ok: false, reason, message };
+  const short = message.length <= MAX_MESSAGE_CHARS ? message : `${message.slice(0, MAX_MESSAGE_CHARS - 2)} …`;
+  return { ok: false, reason, message: short };
 }

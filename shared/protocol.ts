@@ -13,6 +13,8 @@ export const WIRE_MINOR = 0;
 export const MAX_BLOCK_WINDOW = 8;
 /** Inferences that one device may have on the way. */
 export const MAX_INFER_WINDOW = 8;
+/** Values that one answered inference may have over MQTT; HTTP has no such limit. */
+export const MAX_INFER_VALUES = 2048;
 /** Any packet, topic and prefix included. */
 export const MAX_PACKET_BYTES = 256 * 1024;
 
@@ -180,7 +182,7 @@ export const UP = {
     30_000,
     64 * KIB,
     z.discriminatedUnion('ok', [
-      z.object({ ok: z.literal(true), handle: u32, output: z.array(z.number()).max(2048), latencyMs: millis }),
+      z.object({ ok: z.literal(true), handle: u32, output: z.array(z.number()).max(MAX_INFER_VALUES), latencyMs: millis }),
       failure.extend({ handle: u32 }),
     ]),
   ),

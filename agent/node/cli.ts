@@ -7,6 +7,7 @@ import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
 import { AGENT_VERSION } from './machine.ts';
 import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
+import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 const USAGE_ERROR = 2;
 
@@ -29,6 +30,12 @@ function parseThreads(text: string): number {
   const threads = Number(text);
   if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new InvalidArgumentError('Give a whole number from 1 to 64.');
   return threads;
+}
+
+function parseTemperature(text: string): number {
+  const celsius = Number(text);
+  if (!(celsius >= 30 && celsius <= 150)) throw new InvalidArgumentError('Give degrees Celsius from 30 to 150, e.g. 85.');
+  return celsius;
 }
 
 const runtimeOption = () => new Option('--runtime <name>', 'what runs the model').choices([...RUNTIME_NAMES]).default('onnxruntime-node');
@@ -85,13 +92,19 @@ function addJoin(program: Command, done: (code: number) => void): void {
     .addOption(runtimeOption())
     .option('--class <name>', 'device class: devices of one class are taken to measure alike (derived from CPU and runtime if not given)')
     .option('--name <name>', 'name for people')
+    .option(
+      '--max-temperature <celsius>',
+      'take no work while the hottest thermal zone is above it',
+      parseTemperature,
+      DEFAULT_MAX_TEMPERATURE_C,
+    )
     .option('--with-parent', 'stop when the process that started this one goes', false)
     .addHelpText('after', example('ofa-agent join mqtt://192.168.1.10:1883 TOKEN --name kitchen-pi --state /var/lib/ofa-agent'))
     .action(
       async (
         url: string,
         token: string,
-        options: { state: string; runtime: RuntimeName; class?: string; name?: string; withParent: boolean },
+        options: { state: string; runtime: RuntimeName; class?: string; name?: string; maxTemperature: number; withParent: boolean },
       ) => {
         // Loaded on demand: measuring needs no MQTT.
         const { runAgent } = await import('./main.ts');
@@ -103,6 +116,7 @@ function addJoin(program: Command, done: (code: number) => void): void {
             runtime: options.runtime,
             deviceClass: options.class ?? null,
             name: options.name ?? null,
+            maxTemperatureC: options.maxTemperature,
             withParent: options.withParent,
             hostLockPath: defaultHostLockPath(),
           }),
@@ -145,7 +159,8 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   const { code, message } = error as NodeJS.ErrnoException;
-  const next = code === 'ENOSPC' ? 'The disk is full: free some space and try again.' : 'If this repeats, it is a bug: please report it.';
+  const isFull = code === 'ENOSPC' || code === 'SQLITE_FULL';
+  const next = isFull ? 'The disk is full: free some space and try again.' : 'If this repeats, it is a bug: please report it.';
   process.stderr.write(`${message}\n${next}\n`);
   process.exitCode = 1;
 }

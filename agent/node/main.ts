@@ -67,7 +67,9 @@ export async function runAgent(settings: AgentSettings, parts: AgentParts = REAL
 }
 
 async function work(settings: CheckedSettings, state: StateDir, parts: AgentParts, signal: AbortSignal): Promise<number> {
-  const info = await parts.readInfo(settings);
+  // asking a machine what it is starts processes, which others' measurements would see
+  const info = await inTurn(settings.hostLockPath, signal, () => parts.readInfo(settings));
+  if (info === null) return 0;
   if (!info.ok) return tell(info, FAILED);
   const identity = await findIdentity(settings, state, info.value, signal);
   if (!identity.ok) return signal.aborted ? 0 : tell(identity, FAILED);
@@ -79,15 +81,21 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
   const { device, password } = identity.value;
   const models = openBlobStore(state.path('blobs'));
   let onSlots = (): void => undefined;
+  const store = createSlotStore(db.value, device.deviceId);
   const slots = createSlots({
-    store: createSlotStore(db.value, device.deviceId),
+    store,
     server: server.value,
     clock: systemClock,
     sourceOf: ({ manifestSha256, manifest }) => ({ kind: 'blobs', manifestSha256, manifest, blobsDir: models.dir }),
     probationMs: PROBATION_MS,
     onChange: () => onSlots(),
   });
+  // before the agent connects, since it says in its first message what it serves
+  if (store.read().current !== null) await inTurn(settings.hostLockPath, signal, () => slots.boot());
+  else await slots.boot();
   const refusal = new AbortController();
+  const crash = new AbortController();
+  void server.value.crashed.then((failure) => crash.abort(failure));
   let wasUp = false;
   const agent: Agent = createAgent({
     connect: (events) =>
@@ -113,7 +121,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     info: info.value,
     clock: systemClock,
     random: Math.random,
-    outbox: createOutbox(db.value, Date.now),
+    outbox: createOutbox(db.value, Date.now, log),
     models,
     disk: async () => {
       const { bavail, bsize, blocks } = await statfs(settings.stateDir);
@@ -126,6 +134,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     serveUrl: server.value.url,
     infer: (input) => server.value.infer(input),
     temperatureC: () => readTemperatureC(HOST_ROOTS.sysfsRoot),
+    maxTemperatureC: settings.maxTemperatureC,
     log,
     onDown(down) {
       // credentials that worked before may work again (the controller restores its database); new ones that do not are wrong
@@ -133,12 +142,12 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
       else log(offline(settings.url, down.message, down.nextAttemptMs));
     },
   });
-  await slots.boot();
-  const end = AbortSignal.any([signal, refusal.signal]);
+  const end = AbortSignal.any([signal, refusal.signal, crash.signal]);
   const running = Promise.all([agent.run(end), accountEnergy(agent, server.value, end)]);
-  await Promise.race([running, stopLimit(signal)]);
+  await Promise.race([running, stopLimit(end)]);
   await within(systemClock, SERVER_CLOSE_MS, server.value.close());
   db.value.close();
+  if (crash.signal.aborted) return tell(crash.signal.reason as Failure, FAILED);
   if (!refusal.signal.aborted) return 0;
   const next = `remove ${join(settings.stateDir, 'identity.json')} and join with a new token`;
   return tell(
@@ -149,6 +158,20 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     },
     FAILED,
   );
+}
+
+/** What `work` gives while nobody measures on this host; null where the agent was stopped while it waited. */
+async function inTurn<T>(path: string, signal: AbortSignal, work: () => Promise<T>): Promise<T | null> {
+  const lock = await acquireHostLock({ path, signal }).catch((error: unknown) => {
+    if (signal.aborted) return null;
+    throw error;
+  });
+  if (lock === null) return null;
+  try {
+    return await work();
+  } finally {
+    lock.release();
+  }
 }
 
 /** Reads the sensor each second, but never during a measurement, and reports when inferences were answered, else now and then. */
@@ -208,7 +231,11 @@ function bindStop(stop: AbortController, withParent: boolean): () => void {
 }
 
 function stopLimit(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => signal.addEventListener('abort', () => setTimeout(resolve, STOP_LIMIT_MS).unref(), { once: true }));
+  return new Promise((resolve) => {
+    const begin = () => setTimeout(resolve, STOP_LIMIT_MS).unref();
+    if (signal.aborted) begin();
+    else signal.addEventListener('abort', begin, { once: true });
+  });
 }
 
 function readBootId(): string {

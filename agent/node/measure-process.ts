@@ -4,6 +4,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { protocolId, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { LONGEST_ENERGY_MS } from '../energy-run.ts';
 import type { Measurer } from '../ports.ts';
 import { entryUrl } from './entries.ts';
 import type { HostRoots } from './host-files.ts';
@@ -18,8 +19,6 @@ export interface MeasurerSettings {
 
 /** Beyond the plan's cap: process start, load, first runs, binding. */
 const OVERHEAD_MS = 60_000;
-/** Idle and load windows of the energy protocol, at their longest. */
-const ENERGY_MS = 180_000;
 /** A killed process that has not gone by then is left to the kernel (it waits for a device); the agent goes on. */
 const KILL_WAIT_MS = 2000;
 const STDERR_KEPT = 2000;
@@ -66,7 +65,7 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
   });
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-STDERR_KEPT)));
-  const limitMs = task.plan.capMs + OVERHEAD_MS + (task.plan.energyRelativeHalfWidth === null ? 0 : ENERGY_MS);
+  const limitMs = task.plan.capMs + OVERHEAD_MS + (task.plan.energyRelativeHalfWidth === null ? 0 : LONGEST_ENERGY_MS);
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;
   try {

@@ -19,6 +19,9 @@ CREATE TABLE IF NOT EXISTS held (
 CREATE TABLE IF NOT EXISTS outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, job_id TEXT NOT NULL, body TEXT NOT NULL, at INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS aside (
+  id TEXT PRIMARY KEY, job_id TEXT NOT NULL, body TEXT NOT NULL, why TEXT NOT NULL, at INTEGER NOT NULL
+) STRICT;
 `;
 
 const heldSchema = z.object({ jobId: z.string(), attempt: z.int(), phase: z.enum(['running', 'done']) });
@@ -44,8 +47,8 @@ export function openAgentDatabase(path: string): Outcome<Database.Database> {
   }
 }
 
-/** `now`: wall clock in ms. */
-export function createOutbox(db: Database.Database, now: () => number): Outbox {
+/** `now`: wall clock in ms. `say`: one line for whoever watches. */
+export function createOutbox(db: Database.Database, now: () => number, say: (line: string) => void): Outbox {
   const hold = db.prepare(
     'INSERT INTO held (job_id, attempt, phase) VALUES (?, ?, ?) ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, phase = excluded.phase',
   );
@@ -58,6 +61,17 @@ export function createOutbox(db: Database.Database, now: () => number): Outbox {
     db.prepare('DELETE FROM outbox WHERE job_id = ?').run(jobId);
     db.prepare('DELETE FROM held WHERE job_id = ?').run(jobId);
   });
+  const setAside = db.transaction((id: string, why: string) => {
+    const keep = db.prepare(
+      'INSERT OR REPLACE INTO aside (id, job_id, body, why, at) SELECT id, job_id, body, ?, at FROM outbox WHERE id = ?',
+    );
+    if (keep.run(why, id).changes === 0) return;
+    // without its end the job is not held: the controller's lease runs out and it goes to someone else, or back here
+    db.prepare('DELETE FROM held WHERE job_id = (SELECT job_id FROM outbox WHERE id = ?)').run(id);
+    db.prepare('DELETE FROM outbox WHERE id = ?').run(id);
+    say(`a result cannot be sent and was set aside (table aside of ${db.name}, id ${id}): ${why}`);
+  });
+  const first = db.prepare<[number], { id: string; body: string }>('SELECT id, body FROM outbox ORDER BY seq LIMIT ?');
   const acknowledge = db.transaction((id: string): OutboxRow | null => {
     const found = db.prepare<[string], { body: string }>('SELECT body FROM outbox WHERE id = ?').get(id);
     if (found === undefined) return null;
@@ -91,10 +105,24 @@ export function createOutbox(db: Database.Database, now: () => number): Outbox {
       return done;
     },
     acknowledge: (id) => Promise.resolve(acknowledge(id)),
-    oldest: (limit) =>
-      Promise.resolve(
-        db.prepare<[number], { id: string; body: string }>('SELECT id, body FROM outbox ORDER BY seq LIMIT ?').all(limit).map(parseRow),
-      ),
+    oldest(limit) {
+      for (;;) {
+        const rows: OutboxRow[] = [];
+        const stored = first.all(limit);
+        for (const each of stored) {
+          try {
+            rows.push(parseRow(each));
+          } catch (error) {
+            setAside(each.id, `it does not fit the protocol: ${String(error)}`);
+          }
+        }
+        if (rows.length === stored.length) return Promise.resolve(rows);
+      }
+    },
+    setAside(id, why) {
+      setAside(id, why);
+      return done;
+    },
     fill() {
       const { rows, bytes, oldestAtMs } = db
         .prepare<[], { rows: number; bytes: number; oldestAtMs: number | null }>(

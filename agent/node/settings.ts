@@ -3,6 +3,7 @@ import { DEFAULT_BACKOFF, type Backoff } from '@ofa-fleet/shared/mqtt-link.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { ID_PATTERN } from '@ofa-fleet/shared/ids.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
+import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 export interface AgentSettings {
   /** The controller's broker, `mqtt://host:port`. */
@@ -17,6 +18,8 @@ export interface AgentSettings {
   readonly withParent: boolean;
   readonly hostLockPath: string;
   readonly backoff?: Backoff;
+  /** °C above which no work is taken. */
+  readonly maxTemperatureC?: number;
 }
 
 interface Token {
@@ -27,6 +30,7 @@ interface Token {
 export interface CheckedSettings extends AgentSettings {
   readonly claim: Token;
   readonly backoff: Backoff;
+  readonly maxTemperatureC: number;
 }
 
 const DEFAULT_PORT = '1883';
@@ -38,14 +42,21 @@ export function checkSettings(settings: AgentSettings): Outcome<CheckedSettings>
   if (match === null) {
     return failed(
       'INVALID_INPUT',
-      `${JSON.stringify(settings.token)} is no token: it looks like clm-0123456789abcdef.… and \`ofa-fleet serve\` prints one`,
+      // the token is not repeated: it may be a right one with one letter too few
+      `what was given (${settings.token.length} characters) is no token: one looks like clm-0123456789abcdef.… and \`ofa-fleet serve\` prints one`,
     );
   }
   if (settings.deviceClass !== null && !ID_PATTERN.test(settings.deviceClass)) {
     return failed('INVALID_INPUT', `the class ${JSON.stringify(settings.deviceClass)} may hold only a-z, 0-9, _ and -, at most 64 of them`);
   }
   const claim = { claimId: match[1] as string, secret: match[2] as string };
-  return ok({ ...settings, url: url.value, claim, backoff: settings.backoff ?? DEFAULT_BACKOFF });
+  return ok({
+    ...settings,
+    url: url.value,
+    claim,
+    backoff: settings.backoff ?? DEFAULT_BACKOFF,
+    maxTemperatureC: settings.maxTemperatureC ?? DEFAULT_MAX_TEMPERATURE_C,
+  });
 }
 
 function parseUrl(text: string): Outcome<string> {

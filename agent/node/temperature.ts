@@ -2,6 +2,8 @@
 import { join } from 'node:path';
 import { listNames, readNumber } from './host-files.ts';
 
+/** No work is taken above it unless told otherwise: below the 90 to 100 °C at which common processors throttle. */
+export const DEFAULT_MAX_TEMPERATURE_C = 85;
 /** A sensor below this is off (some report -256 °C). */
 const SENSOR_OFF_BELOW_C = -40;
 

@@ -17,13 +17,19 @@ const row = (phase: 'accepted' | 'interrupted', job = jobId): OutboxRow => ({ id
 describe('the outbox', () => {
   let db: ReturnType<typeof open>;
   let outbox: Outbox;
+  const said: string[] = [];
   const path = join(mkdtempSync(join(tmpdir(), 'ofa-outbox-')), 'agent.db');
   const open = () => value(openAgentDatabase(path));
 
   beforeEach(() => {
     db = open();
-    db.exec('DELETE FROM outbox; DELETE FROM held');
-    outbox = createOutbox(db, () => 1000);
+    db.exec('DELETE FROM outbox; DELETE FROM held; DELETE FROM aside');
+    said.length = 0;
+    outbox = createOutbox(
+      db,
+      () => 1000,
+      (line) => said.push(line),
+    );
   });
   afterEach(() => db.close());
   afterAll(() => rmSync(dirname(path), { recursive: true, force: true }));
@@ -49,8 +55,30 @@ describe('the outbox', () => {
     for (const each of rows) await outbox.finish(each);
     db.close();
     db = open();
-    expect(await createOutbox(db, () => 0).oldest(10)).toEqual(rows);
-    expect(await createOutbox(db, () => 0).fill()).toEqual({ rows: 3, oldestAtMs: 1000, isNearlyFull: false });
+    expect(
+      await createOutbox(
+        db,
+        () => 0,
+        () => undefined,
+      ).oldest(10),
+    ).toEqual(rows);
+    expect(
+      await createOutbox(
+        db,
+        () => 0,
+        () => undefined,
+      ).fill(),
+    ).toEqual({ rows: 3, oldestAtMs: 1000, isNearlyFull: false });
+  });
+
+  it('sets aside a row that it cannot read, says so, and gives those behind it', async () => {
+    const good = row('accepted');
+    await outbox.finish({ id: uuidV7(4), update: { phase: 'reject', jobId: uuidV7(5), attempt: 1, reason: 'CRASHED', message: 'x'.repeat(5000), retryAfterMs: null } }); // prettier-ignore
+    await outbox.accept(good);
+    expect(await outbox.oldest(1)).toEqual([good]);
+    expect(await outbox.held()).toEqual([{ jobId, attempt: 1, phase: 'running' }]);
+    expect(db.prepare('SELECT count(*) AS n FROM aside').get()).toEqual({ n: 1 });
+    expect(said.join()).toContain('set aside');
   });
 
   it('forgets a job with its rows when the controller wants it no more', async () => {
@@ -62,6 +90,7 @@ describe('the outbox', () => {
   describe('delivered', () => {
     const sent: string[] = [];
     let isUp = true;
+    let tooLong = '';
     let delivery: Delivery;
     let stop: AbortController;
     let running: Promise<void>;
@@ -78,7 +107,7 @@ describe('the outbox', () => {
           sleep: (ms, signal) => systemClock.sleep(ms / 1000, signal),
         },
         random: () => 0,
-        send: ({ id }) => Promise.resolve(isUp && sent.push(id) > 0),
+        send: ({ id }) => (id === tooLong ? Promise.reject(new RangeError('too long')) : Promise.resolve(isUp && sent.push(id) > 0)),
       });
       running = delivery.run(stop.signal);
     });
@@ -97,6 +126,16 @@ describe('the outbox', () => {
       const after = sent.length;
       await sleep(150);
       expect(sent.length).toBe(after);
+    });
+
+    it('sets a row aside that no message can hold, and goes on with the next', async () => {
+      const rows = [row('accepted'), row('accepted', uuidV7(3))];
+      tooLong = rows[0]?.id ?? '';
+      for (const each of rows) await outbox.accept(each);
+      delivery.kick();
+      while (sent.length < 1) await sleep(5);
+      expect(sent[0]).toBe(rows[1]?.id);
+      expect(await outbox.oldest(10)).toEqual([rows[1]]);
     });
 
     it('keeps the row when the controller could not commit', async () => {
