@@ -80,7 +80,7 @@ export const conditionsSchema = z.object({
   cgroupThrottledPeriods: z.number().nullable(),
   governor: text.nullable(),
   clockMHz: z.object({ start: z.number(), min: z.number(), end: z.number() }).nullable(),
-  temperatureC: z.object({ start: z.number(), max: z.number(), end: z.number() }).nullable(),
+  temperatureC: z.object({ start: z.number(), end: z.number() }).nullable(),
   loadAverage: z.number().nullable(),
   freeMemoryBytes: z.number().nullable(),
   garbageCollections: z.number().nullable(),

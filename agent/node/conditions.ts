@@ -135,10 +135,7 @@ export function createConditions(sources: ConditionSources): Conditions {
         cgroupThrottledPeriods: end.throttled === null || start.throttled === null ? null : end.throttled - start.throttled,
         governor: policy === null ? null : readText(join(policy, 'scaling_governor')),
         clockMHz: clockRange(timedStart.clock, clock),
-        temperatureC:
-          start.temperature === null || end.temperature === null
-            ? null
-            : { start: start.temperature, max: Math.max(start.temperature, end.temperature), end: end.temperature },
+        temperatureC: start.temperature === null || end.temperature === null ? null : { start: start.temperature, end: end.temperature },
         loadAverage: loadAverage === undefined ? null : Number(loadAverage),
         freeMemoryBytes: free === null ? null : Number(free[1]) * 1024,
         garbageCollections: collections === null || timedStart.collections === null ? null : collections - timedStart.collections,
