@@ -48,7 +48,7 @@ function describeMeasurement(path: string, m: Measurement): string {
     m.energy.net.value === null
       ? [['energy', m.energy.net.message ?? '-']]
       : [
-          ['energy net', interval(m.energy.net, joules)],
+          ['energy net', interval(m.energy.net, joules) + (m.energy.net.message === null ? '' : ' (suspect, see the notes)')],
           ['energy gross', interval(m.energy.gross, joules)],
           ['sensor', `${m.energy.sensor ?? '-'}, boundary ${m.energy.boundary ?? '-'}, ${m.energy.inferences ?? 0} inferences`],
         ];
