@@ -1,17 +1,13 @@
 // Reads a model from where it lies on this device (blobs, or one ONNX file with external data beside it) into memory.
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { dirname, relative, resolve } from 'node:path';
 import type { BlobRef } from '@ofa-fleet/shared/artifact.ts';
+import { blobPath } from '@ofa-fleet/shared/node/blob-store.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { ModelUnderTest } from '../measure.ts';
 import { externalDataLocations } from '../onnx-external.ts';
 import type { ModelSource } from '../ports.ts';
-
-/** Where a blob lies in a blob folder. */
-function blobPath(blobsDir: string, sha256: string): string {
-  return join(blobsDir, sha256.slice(0, 2), sha256);
-}
 
 function toFloat32(bytes: Uint8Array): Float32Array {
   // Copied: a view needs 4-byte alignment, which a file buffer does not promise. Little endian, as is every platform that Node runs ONNX Runtime on.

@@ -1,6 +1,6 @@
 // Runs its arguments on a Node that strips TypeScript types (>= 22.18): on the Node that started it if that is new enough, else on
-// the one that npm installed beside this project. Plain JavaScript, since an old Node must be able to read it; the one file of
-// `shared/` that needs Node. Every npm script and both programs start through it.
+// the one that npm installed beside this project. Plain JavaScript, since an old Node must be able to read it. Every npm
+// script and both programs start through it.
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 import { createRequire } from 'node:module';

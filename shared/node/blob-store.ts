@@ -9,6 +9,7 @@ import { failed, ok, type Failure, type Outcome } from '../outcome.ts';
 import { diskFailure, syncDirectories } from './disk.ts';
 import { blockDigests, sha256Hex } from './hash.ts';
 import { openPartialBlob, type PartialBlob } from './partial-blob.ts';
+import { isAlive } from './process-identity.ts';
 
 /** Files written at once: enough for the file system to join their syncs into few journal commits. */
 const WRITES_AT_ONCE = 8;
@@ -37,6 +38,11 @@ export interface BlobStoreEffects {
 
 const realEffects: BlobStoreEffects = { createFile: (path) => open(path, 'wx') };
 
+/** Where a blob lies in the store's folder `dir`. */
+export function blobPath(dir: string, sha256: string): string {
+  return join(dir, sha256.slice(0, 2), sha256);
+}
+
 /** The reference of `bytes`, without keeping them. */
 export function refOf(bytes: Uint8Array): BlobRef {
   const long = bytes.length > BLOCK_BYTES;
@@ -48,7 +54,7 @@ export function openBlobStore(dir: string, effects: BlobStoreEffects = realEffec
   const incoming = join(dir, 'incoming');
   mkdirSync(incoming, { recursive: true });
   removeOrphans(incoming);
-  const path = (sha256: string) => join(dir, sha256.slice(0, 2), sha256);
+  const path = (sha256: string) => blobPath(dir, sha256);
   const has = (sha256: string) => existsSync(path(sha256));
 
   async function write(sha256: string, bytes: Uint8Array): Promise<void> {
@@ -145,15 +151,6 @@ function sumBytes(blobs: Iterable<Uint8Array>): number {
 function removeOrphans(incoming: string): void {
   for (const name of readdirSync(incoming)) {
     const pid = /^[0-9a-f]{64}\.(\d+)\..*\.tmp$/.exec(name)?.[1];
-    if (pid !== undefined && !isAlive(Number(pid))) rmSync(join(incoming, name), { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
+    if (pid !== undefined && !isAlive(Number(pid), null)) rmSync(join(incoming, name), { force: true });
   }
 }

@@ -101,15 +101,15 @@ export async function openPartialBlob(
       try {
         await part.truncate(ref.bytes);
         await part.sync();
+        await close();
+        await mkdir(dirname(destination), { recursive: true });
+        await rename(partPath, destination);
+        await syncDirectories([dirname(destination), dirname(dirname(destination))]);
+        await discard();
       } catch (error) {
         await close();
         return diskFailure(error, incoming, ref.bytes);
       }
-      await close();
-      await mkdir(dirname(destination), { recursive: true });
-      await rename(partPath, destination);
-      await syncDirectories([dirname(destination), dirname(dirname(destination))]);
-      await discard();
       return ok(undefined);
     },
     close,
