@@ -9,7 +9,7 @@ import type { Prepared } from './campaign.ts';
 import { startEvaluator, type Evaluator } from './evaluate/evaluator.ts';
 import type { Fleet } from './fleet/fleet.ts';
 import { startFleet } from './fleet/start-fleet.ts';
-import type { Artifact } from './materialise/artifact.ts';
+import { EMITTER_VERSION } from './materialise/artifact-cache.ts';
 import type { Space } from './space.ts';
 import { accuracyOf, addAccuracy, addArtifact, artifactsOf, type AccuracyRow } from './store/artifacts.ts';
 import { openDatabase, type Db } from './store/database.ts';
@@ -80,6 +80,15 @@ function splitName(kind: 'validation' | 'test', set: ImageSet): string {
   return `${kind}-${set.count}-${hash}`;
 }
 
+/**
+ * Names what the models of all subnets are made from, `<hash of the weights>-<of calibration images and emitter>`: rows under one name are of
+ * the same models, so the one that was scored is the one that is measured and deployed.
+ */
+export function modelsName(weightsHash: string, calibration: ImageSet): string {
+  const hash = createHash('sha256').update(`${EMITTER_VERSION} ${calibration.count} `).update(calibration.pixels).digest('hex').slice(0, 8);
+  return `${weightsHash}-${hash}`;
+}
+
 export interface ControllerSettings {
   /** Database, blobs and what else must survive; made where it is not there. */
   readonly stateDir: string;
@@ -102,6 +111,7 @@ export interface Controller {
   readonly blobs: BlobStore;
   readonly fleet: Fleet;
   readonly checkpoint: Checkpoint;
+  /** Under which rows keep what is known of its models; see `modelsName`. */
   readonly weightsHash: string;
   readonly images: Images;
   readonly splits: { readonly validation: string; readonly test: string };
@@ -157,13 +167,14 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   if (!evaluator.ok) return evaluator;
   closers.push(() => evaluator.value.close());
   const takeTurn = turns(settings.hostLockPath);
-  const stages = { db: db.value, blobs, evaluator: evaluator.value, takeTurn };
+  const weightsHash = modelsName(evaluator.value.weightsHash, images.calibration);
+  const stages = { db: db.value, blobs, evaluator: evaluator.value, weightsHash, takeTurn };
   return ok({
     db: db.value,
     blobs,
     fleet: fleet.value,
     checkpoint: checkpoint.value,
-    weightsHash: evaluator.value.weightsHash,
+    weightsHash,
     images,
     splits,
     async prepare(subnet, signal) {
@@ -208,18 +219,18 @@ interface Stages {
   readonly db: Db;
   readonly blobs: BlobStore;
   readonly evaluator: Evaluator;
+  readonly weightsHash: string;
   readonly takeTurn: Controller['takeTurn'];
 }
 
 /** Materialises and evaluates under the host lock, unless both are rows already and the artifact is on the disk. */
 async function accuracyWith(
-  { db, blobs, evaluator, takeTurn }: Stages,
+  { db, blobs, evaluator, weightsHash, takeTurn }: Stages,
   subnet: Subnet,
   split: string,
   signal: AbortSignal,
 ): Promise<Outcome<{ readonly manifestSha256: string; readonly row: AccuracyRow }>> {
-  const { space, weightsHash } = evaluator;
-  const id = subnetId(space, subnet);
+  const id = subnetId(evaluator.space, subnet);
   const known = (await artifactsOf(db, weightsHash)).get(id);
   const row = await accuracyOf(db, id, weightsHash, split);
   if (known !== undefined && row !== null && blobs.has(known.manifestSha256)) return ok({ manifestSha256: known.manifestSha256, row });
@@ -228,8 +239,9 @@ async function accuracyWith(
   try {
     const artifact = await evaluator.materialise(subnet, { signal });
     if (!artifact.ok) return artifact;
-    await addArtifact(db, artifactRow(artifact.value));
-    const manifestSha256 = artifact.value.manifestRef.sha256;
+    const { manifestRef, macs, parameters } = artifact.value;
+    const manifestSha256 = manifestRef.sha256;
+    await addArtifact(db, { subnetId: id, weightsHash, manifestSha256, macs, parameters, at: Date.now() });
     if (row !== null) return ok({ manifestSha256, row });
     const accuracy = await evaluator.accuracy(artifact.value, split, { signal });
     if (!accuracy.ok) return accuracy;
@@ -241,8 +253,4 @@ async function accuracyWith(
   } finally {
     turn.value.release();
   }
-}
-
-function artifactRow({ subnetId: id, weightsHash, manifestRef, macs, parameters }: Artifact): Parameters<typeof addArtifact>[1] {
-  return { subnetId: id, weightsHash, manifestSha256: manifestRef.sha256, macs, parameters, at: Date.now() };
 }

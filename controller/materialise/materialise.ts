@@ -10,7 +10,7 @@ import type { Weights } from '../supernet/elastic.ts';
 import { extractSubnet } from '../supernet/extract.ts';
 import type { ExtractedNet } from '../supernet/extracted-net.ts';
 import type { Artifact, Statistics } from './artifact.ts';
-import { recallArtifact, rememberArtifact } from './artifact-cache.ts';
+import { EMITTER_VERSION, recallArtifact, rememberArtifact } from './artifact-cache.ts';
 import { calibrate } from './calibrate.ts';
 import { checkModel } from './check.ts';
 import { emitModel } from './emit.ts';
@@ -19,8 +19,6 @@ import { keepModel } from './keep.ts';
 import { countMacs, countParameters } from './macs.ts';
 import { supernetLogits } from './supernet-logits.ts';
 
-/** Raise it when equal inputs begin to give other bytes, so that remembered artifacts are made anew. */
-const EMITTER_VERSION = 1;
 const CALIBRATION_BATCH_SIZE = 50;
 const CHECKED_IMAGES = 4;
 
