@@ -1,4 +1,5 @@
-// Trains the tiny space in a process of its own, so that a test can kill it: `node train-process.ts DATA_FOLDER RUN_FOLDER`.
+// Trains the tiny space in a process of its own, that ends itself with kill -9 where a test wants it, before the line
+// of progress that starts with KILL_AT is acted on: `node train-process.ts DATA_FOLDER RUN_FOLDER [KILL_AT]`.
 import type { Space } from '../../../controller/space.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { loadIdxFolder } from '../../../controller/supernet/data/idx.ts';
@@ -6,11 +7,12 @@ import { RECIPES, type Recipe } from '../../../controller/supernet/training/reci
 import { train } from '../../../controller/supernet/training/train.ts';
 import { TINY } from './tiny.ts';
 
-const [dataFolder = '', folder = ''] = process.argv.slice(2);
+const [dataFolder = '', folder = '', killAt] = process.argv.slice(2);
 const recipe: Recipe = {
   ...RECIPES.short,
   name: 'tiny',
   batch: 8,
+  phases: { ...RECIPES.short.phases, depth: { ...RECIPES.short.phases.depth, epochs: [1, 1] } },
   validation: { subnets: 2, images: 8, calibrationImages: 8 },
 };
 /** Each axis keeps two values: every kind of phase, in a few seconds even without the native backend. */
@@ -28,6 +30,10 @@ const trained = await train({
   folder,
   command: 'test',
   stateEverySteps: 2,
-  onProgress: ({ phase, step, steps, loss }) => process.stdout.write(`${phase} ${step}/${steps} ${loss}\n`),
+  onProgress: ({ phase, step, steps, loss }) => {
+    const line = `${phase} ${step}/${steps} ${loss}`;
+    process.stdout.write(`${line}\n`);
+    if (killAt !== undefined && line.startsWith(killAt)) process.kill(process.pid, 'SIGKILL');
+  },
 });
 if (!trained.ok) throw new Error(trained.message);
