@@ -159,4 +159,14 @@ async function main(argv: readonly string[]): Promise<number> {
   return code;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const isFull = code === 'ENOSPC' || code === 'EDQUOT' || code === 'SQLITE_FULL';
+  const next = isFull
+    ? 'The disk is full: free some space and start the same command again.'
+    : 'If this repeats, it is a bug: please report it.';
+  process.stderr.write(`ofa-fleet: ${message}\n${next}\n`);
+  process.exitCode = EXIT.failed;
+}

@@ -1,8 +1,9 @@
 // `ofa-fleet train`: one supernet from a folder of images, resumable.
-import { copyFileSync, mkdirSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { loadSpace } from '../space.ts';
 import { selectBackend } from '../supernet/backend.ts';
+import { writeCheckpoint } from '../supernet/checkpoint.ts';
 import { loadIdxFolder } from '../supernet/data/idx.ts';
 import { RECIPES } from '../supernet/training/recipe.ts';
 import { train as trainSupernet, type Progress } from '../supernet/training/train.ts';
@@ -26,13 +27,19 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
     return EXIT.usage;
   }
   const name = options.space ?? options.preset ?? 'fashion-tiny';
+  const out = resolve(options.out);
+  if (statSync(out, { throwIfNoEntry: false })?.isDirectory() === true) {
+    context.complain(
+      `--out ${options.out} is a folder, the supernet is one file: give e.g. --out ${join(options.out, 'supernet.safetensors')}.`,
+    );
+    return EXIT.usage;
+  }
   const space = loadSpace(name);
   if (!space.ok) return fail(context, space);
   const dataset = loadIdxFolder(options.data);
   if (!dataset.ok) return fail(context, dataset);
   const backend = await selectBackend({ purpose: 'training', threads: options.threads });
   context.print(backend.description);
-  const out = resolve(options.out);
   const folder = `${out}.run`;
   const display = createLiveDisplay(process.stdout);
   const trained = await trainSupernet({
@@ -56,8 +63,8 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
     context.print(`Stopped; the same command goes on from where it was (${folder}).`);
     return 130;
   }
-  mkdirSync(dirname(out), { recursive: true });
-  copyFileSync(join(folder, 'supernet.safetensors'), out);
+  const written = writeCheckpoint(out, trained.value);
+  if (!written.ok) return fail(context, written);
   const accuracies = trained.value.provenance?.accuracy;
   for (const [which, exits] of Object.entries(accuracies ?? {})) {
     context.print(

@@ -1,9 +1,9 @@
 // A trained supernet as a value and as a file: its space, its tensors and how they came about, in one safetensors file.
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
-import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { parseSpace, type Space } from '../space.ts';
 import { parametersOf } from './parameters.ts';
 import { decodeSafetensors, encodeSafetensors, type PlainTensor } from './safetensors.ts';
@@ -118,21 +118,56 @@ export function readCheckpoint(file: string): Outcome<Checkpoint> {
   return decodeCheckpoint(bytes, file);
 }
 
-export function writeCheckpoint(file: string, checkpoint: Checkpoint): void {
-  writeAtomically(file, encodeCheckpoint(checkpoint));
+/** Fails as `writeAtomically` does. */
+export function writeCheckpoint(file: string, checkpoint: Checkpoint): Outcome<null> {
+  return writeAtomically(file, encodeCheckpoint(checkpoint));
 }
 
-/** After a crash at any moment the file is the old one or the new one, whole. */
-export function writeAtomically(file: string, bytes: Uint8Array): void {
-  mkdirSync(dirname(file), { recursive: true });
+/**
+ * After a crash at any moment the file is the old one or the new one, whole. Fails with LOW_DISK, or with INVALID_INPUT where no file can
+ * be written at that place; then no draft is left.
+ */
+export function writeAtomically(file: string, bytes: Uint8Array): Outcome<null> {
   const draft = `${file}.${randomBytes(4).toString('hex')}.tmp`;
-  const descriptor = openSync(draft, 'w');
   try {
-    let written = 0;
-    while (written < bytes.length) written += writeSync(descriptor, bytes, written);
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
+    mkdirSync(dirname(file), { recursive: true });
+    const descriptor = openSync(draft, 'w');
+    try {
+      let written = 0;
+      while (written < bytes.length) written += writeSync(descriptor, bytes, written);
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+    renameSync(draft, file);
+    return ok(null);
+  } catch (error) {
+    removeDraft(draft);
+    return writeFailure(error, file, bytes.length);
   }
-  renameSync(draft, file);
+}
+
+function removeDraft(draft: string): void {
+  try {
+    rmSync(draft, { force: true });
+  } catch {
+    // There is none where its folder could not be made.
+  }
+}
+
+const PLACE_ERRORS = ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG'];
+
+/** What the disk refused, as a sentence; any other error is thrown on. */
+function writeFailure(error: unknown, file: string, bytes: number): Failure {
+  const { code = '', message } = error as NodeJS.ErrnoException;
+  if (code === 'ENOSPC' || code === 'EDQUOT') {
+    return failed(
+      'LOW_DISK',
+      `No room for the ${bytes} bytes of ${file} (${code}): free space there and start the same command again, or choose another folder.`,
+    );
+  }
+  if (PLACE_ERRORS.includes(code)) {
+    return failed('INVALID_INPUT', `Cannot write ${file} (${message}): choose a folder that you may write to.`);
+  }
+  throw error;
 }

@@ -1,7 +1,7 @@
 // What a training run must remember to go on after a kill at any moment: where it is, and (in the same file, so they cannot disagree)
 // weights and momenta. Invariant: the state of step s was written whole before step s + 1 began to matter; everything drawn or computed
 // later follows from it and the settings alone.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
@@ -29,12 +29,22 @@ export interface RunState {
 }
 
 const STATE_FILE = 'state.safetensors';
+const PROBE_FILE = 'writable';
 const MOMENTUM = 'momentum:';
 
-export function writeState(folder: string, { position, weights, momenta }: RunState): void {
+/** Fails as `writeAtomically` does; so does `writeBest`. */
+export function writeState(folder: string, { position, weights, momenta }: RunState): Outcome<null> {
   const tensors = new Map(weights);
   for (const [name, momentum] of momenta) tensors.set(MOMENTUM + name, momentum);
-  writeAtomically(join(folder, STATE_FILE), encodeSafetensors({ metadata: { position: JSON.stringify(position) }, tensors }));
+  return writeAtomically(join(folder, STATE_FILE), encodeSafetensors({ metadata: { position: JSON.stringify(position) }, tensors }));
+}
+
+/** Makes the folder and writes a file in it, so that a run does not learn after hours that it cannot keep its state. */
+export function prepareFolder(folder: string): Outcome<null> {
+  const probe = join(folder, PROBE_FILE);
+  const written = writeAtomically(probe, new Uint8Array(1));
+  if (written.ok) rmSync(probe);
+  return written;
 }
 
 /** null where no run was begun in the folder. Fails with CORRUPT_FILE, or INVALID_INPUT where the run had other settings. */
@@ -52,7 +62,7 @@ export function readState(folder: string, settings: string): Outcome<RunState | 
   if (position.settings !== settings) {
     return failed(
       'INVALID_INPUT',
-      `${folder} holds a run with other settings (${position.settings}), asked for: ${settings}. Name another folder, or remove it to train from the start.`,
+      `${folder} holds a run with other settings: ${differences(position.settings, settings)}. Name another folder, or remove it to train from the start.`,
     );
   }
   const weights = new Map<string, PlainTensor>();
@@ -64,9 +74,20 @@ export function readState(folder: string, settings: string): Outcome<RunState | 
   return ok({ position, weights, momenta });
 }
 
+/** What differs between two settings, each value cut to what a reader takes in. */
+function differences(before: string, asked: string): string {
+  const old = JSON.parse(before) as Readonly<Record<string, unknown>>;
+  const now = JSON.parse(asked) as Readonly<Record<string, unknown>>;
+  const short = (value: unknown) => (JSON.stringify(value) ?? 'none').slice(0, 80);
+  return Object.keys(now)
+    .filter((key) => JSON.stringify(old[key]) !== JSON.stringify(now[key]))
+    .map((key) => `${key} was ${short(old[key])}, now ${short(now[key])}`)
+    .join('; ');
+}
+
 /** The best weights of a finished or running phase. */
-export function writeBest(folder: string, phase: number, name: string, weights: ReadonlyMap<string, PlainTensor>): void {
-  writeAtomically(bestFile(folder, phase, name), encodeSafetensors({ metadata: {}, tensors: weights }));
+export function writeBest(folder: string, phase: number, name: string, weights: ReadonlyMap<string, PlainTensor>): Outcome<null> {
+  return writeAtomically(bestFile(folder, phase, name), encodeSafetensors({ metadata: {}, tensors: weights }));
 }
 
 export function readBest(folder: string, phase: number, name: string): Outcome<ReadonlyMap<string, PlainTensor>> {

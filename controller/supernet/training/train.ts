@@ -19,7 +19,7 @@ import { lossAndGradients } from './gradients.ts';
 import { drawSubnet, phasesOf, validationSubnets, type Phase } from './phases.ts';
 import { randomStream, streamSeed } from './random.ts';
 import type { Recipe } from './recipe.ts';
-import { readBest, readState, writeBest, writeState, type Position } from './run-state.ts';
+import { prepareFolder, readBest, readState, writeBest, writeState, type Position } from './run-state.ts';
 import { accuracyOf, calibratedStatistics, disposeStatistics, inputOf } from './score.ts';
 import { sgdStep } from './sgd.ts';
 
@@ -72,6 +72,8 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   const { space, recipe, dataset, backend, seed, scale, folder, signal } = options;
   const misfit = misfitOf(space, recipe, dataset);
   if (misfit !== null) return failed('INVALID_INPUT', misfit);
+  const prepared = prepareFolder(folder);
+  if (!prepared.ok) return prepared;
   const parameters = parametersOf(space);
   const kinds = new Map(parameters.map(({ name, kind }) => [name, kind]));
   const trained = parameters.filter(isTrained).map(({ name }) => name);
@@ -191,7 +193,8 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
         const candidates = validationSubnets(space, phase, recipe.validation.subnets, randomStream(seed, 'validation', phase.name));
         validation = mean(candidates.map((subnet) => accuracy(subnet, 'validation', recipe.validation.images)));
         if (position.best === null || validation > position.best) {
-          writeBest(folder, position.phase, phase.name, toPlain(weights));
+          const kept = writeBest(folder, position.phase, phase.name, toPlain(weights));
+          if (!kept.ok) return kept;
           position = { ...position, best: validation };
         }
         validationMs += performance.now() - begun;
@@ -217,7 +220,10 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
         });
         losses = [];
       }
-      if (writing) saveState();
+      if (writing) {
+        const saved = saveState();
+        if (!saved.ok) return saved;
+      }
       if (stopping) return ok(null);
       await new Promise(setImmediate); // lets signals and other work in
     }
@@ -261,8 +267,8 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   const checkpoint: Checkpoint = { space, tensors: toPlain(weights), recipe, provenance };
   dispose(weights);
   dispose(momenta);
-  writeCheckpoint(join(folder, 'supernet.safetensors'), checkpoint);
-  return ok(checkpoint);
+  const written = writeCheckpoint(join(folder, 'supernet.safetensors'), checkpoint);
+  return written.ok ? ok(checkpoint) : written;
 }
 
 /** Why these images cannot train this space, or null. */

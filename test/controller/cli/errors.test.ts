@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { run, type Finished } from '../../helpers/ofa-fleet.ts';
-import { writeTinyCheckpoint, writeTinyImages } from '../../helpers/tiny-supernet.ts';
+import { TINY_SPACE, writeTinyCheckpoint, writeTinyImages } from '../../helpers/tiny-supernet.ts';
 
 const PATIENCE_MS = 120_000;
 let dir: string;
@@ -24,6 +24,7 @@ beforeAll(() => {
   truncateSync(join(at('cut-images'), 't10k-images-idx3-ubyte.gz'), 1000);
   writeFileSync(at('foreign.json'), JSON.stringify({ resolution: 13, stages: [[{ kernel: 9, expand: 2 }]] }));
   writeFileSync(at('broken.json'), '{');
+  writeFileSync(at('space.json'), JSON.stringify(TINY_SPACE));
   mkdirSync(at('full'));
   writeFileSync(join(at('full'), 'file'), '');
 });
@@ -54,6 +55,7 @@ describe('a failure', () => {
     ['a data file cut short', () => exporting('good.safetensors', '--data', at('cut-images')), /t10k-images-idx3-ubyte\.gz .*cut short/],
     ['images of more classes than the space has', () => exporting('good.safetensors', '--data', '/usr/share/datasets/fashion-mnist'), /10 classes.*tells 4 apart|There is no/], // prettier-ignore
     ['a training space that is not there', () => ['train', '--space', at('none.json'), '--out', at('x'), '--data', at('images')], /No space ".*none\.json"/], // prettier-ignore
+    ['an output inside a file', () => ['train', '--out', join(at('broken.json'), 'x'), '--data', at('images'), '--space', at('space.json')], /Cannot write .*broken\.json\/x\.run.*: choose a folder that you may write to/], // prettier-ignore
     ['no controller to search with', () => ['search', '--state', at('nowhere')], /No controller runs with the state folder .*nowhere.*ofa-fleet serve --state/], // prettier-ignore
     ['no controller to ask for devices', () => ['fleet', '--state', at('nowhere')], /ofa-fleet serve --state/],
     ['no controller to deploy with', () => ['deploy', 'pi', '--state', at('nowhere')], /ofa-fleet serve --state/],
@@ -99,6 +101,7 @@ describe('wrong use', () => {
     ['an output that is not given', ['train'], /--out/],
     ['a device that is not given', ['deploy'], /missing required argument 'device'/],
     ['a budget and a subnet at once', ['deploy', 'pi', '--budget', '3', '--subnet', 'x'], /--budget or --subnet, not both/],
+    ['a folder as the one file to write', ['train', '--out', '/tmp'], /--out \/tmp is a folder, the supernet is one file: give e\.g\. --out \/tmp\/supernet\.safetensors/],
     ['two spaces at once', ['train', '--preset', 'fashion-tiny', '--space', 'x.json', '--out', 'y'], /--preset or --space, not both/],
   ])('by %s exits with 2 and says what is right', async (_, args, pattern) => {
     const { code, stderr } = await run('ofa-fleet', args);

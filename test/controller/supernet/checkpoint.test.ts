@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
@@ -28,6 +28,18 @@ describe('a supernet file', () => {
     writeCheckpoint(file, CHECKPOINT);
     expect(readdirSync(join(folder, 'a'))).toEqual(['net.safetensors']);
     expect(readCheckpoint(file)).toEqual({ ok: true, value: CHECKPOINT });
+  });
+
+  it('that cannot be written is an answer with the place, the cause and the next step, and leaves no draft', () => {
+    const blocker = join(folder, 'file');
+    writeFileSync(blocker, '');
+    const inFile = writeCheckpoint(join(blocker, 'net.safetensors'), CHECKPOINT);
+    expect(inFile).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+    if (!inFile.ok) expect(inFile.message).toMatch(/Cannot write .*file.net\.safetensors \(E.*: choose a folder that you may write to\.$/);
+    const taken = join(folder, 'taken');
+    mkdirSync(join(taken, 'net.safetensors'), { recursive: true });
+    expect(writeCheckpoint(join(taken, 'net.safetensors'), CHECKPOINT)).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+    expect(readdirSync(taken)).toEqual(['net.safetensors']);
   });
 
   it('is read by offsets that the safetensors format defines', () => {
