@@ -1,10 +1,7 @@
 // The demo's real parts as a laboratory: controller with broker, agents as processes, the shipped supernet and images; a lesion cuts one.
-import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { manifestSchema } from '../../shared/artifact.ts';
 import { systemClock } from '../../shared/clock.ts';
 import { DEFAULT_PLAN } from '../../shared/measurement.ts';
@@ -16,19 +13,7 @@ import { nonDominatedFronts } from '../../controller/search/pareto.ts';
 import { createCampaign, loadCampaign } from '../../controller/store/campaigns.ts';
 import type { Subnet } from '../../controller/subnet.ts';
 import { value } from '../helpers/outcome.ts';
-
-export const AGENT = fileURLToPath(new URL('../../agent/node/cli.ts', import.meta.url));
-const JOIN_LIMIT_MS = 30_000;
-
-export interface LabAgent {
-  /** Name and device class. */
-  readonly name: string;
-  readonly runtime?: 'onnxruntime-node' | 'onnxruntime-web';
-  /** A module loaded into the agent's processes before anything else: how a lesion reaches the runtime without a hook in the product. */
-  readonly preload?: URL;
-  /** Called with the agent's pid once it runs, e.g. to put it under a CPU quota. */
-  readonly confine?: (pid: number) => void;
-}
+import { startRealAgents, type RealAgent } from '../helpers/real-agents.ts';
 
 /** A subnet with what a campaign was told of it on one class. */
 export interface Point {
@@ -53,7 +38,7 @@ export interface Lab {
   close(): Promise<void>;
 }
 
-export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIPPED_CHECKPOINT): Promise<Lab> {
+export async function openLab(agents: readonly RealAgent[], checkpointPath = SHIPPED_CHECKPOINT): Promise<Lab> {
   const dir = mkdtempSync(join(tmpdir(), 'ofa-lesion-'));
   const controller = value(
     await openController({
@@ -68,16 +53,7 @@ export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIP
       log: () => undefined,
     }),
   );
-  const children: ChildProcess[] = [];
-  for (const { name, runtime = 'onnxruntime-node', preload, confine } of agents) {
-    const token = await controller.fleet.createToken({ name, lifetimeMs: JOIN_LIMIT_MS });
-    const args = ['join', controller.fleet.brokerUrl, token, '--state', join(dir, name), '--runtime', runtime, '--class', name, '--name', name, '--with-parent']; // prettier-ignore
-    const env = { ...process.env, ...(preload === undefined ? {} : { NODE_OPTIONS: `--import=${preload.href}` }) };
-    const child = spawn(process.execPath, [AGENT, ...args], { stdio: ['pipe', 'ignore', 'inherit'], env });
-    if (child.pid !== undefined) confine?.(child.pid);
-    children.push(child);
-  }
-  await joined(controller, agents.length);
+  const running = await startRealAgents(controller.fleet, dir, agents);
   let campaigns = 0;
 
   return {
@@ -118,26 +94,13 @@ export async function openLab(agents: readonly LabAgent[], checkpointPath = SHIP
       return join(folder, 'model.onnx');
     },
     async close() {
-      const gone = children.map((child) => new Promise((resolve) => child.once('exit', resolve)));
-      for (const child of children) child.kill('SIGTERM');
-      await Promise.all(gone);
+      await running.stop();
       await controller.close();
       rmSync(dir, { recursive: true, force: true });
     },
   };
 }
 
-async function joined({ fleet }: Controller, count: number): Promise<void> {
-  const deadline = Date.now() + JOIN_LIMIT_MS;
-  for (;;) {
-    const online = (await fleet.devices()).filter(({ presence, info }) => presence === 'online' && info !== null);
-    if (online.length === count) return;
-    if (Date.now() > deadline) throw new Error(`${online.length} of ${count} agents joined within ${JOIN_LIMIT_MS / 1000} s`);
-    await sleep(50);
-  }
-}
-
-/** Members of the front by what `pointOf` reads. */
 export function frontOf(points: readonly Point[]): readonly Point[] {
   const [first = []] = nonDominatedFronts(points.map(({ error, latencyMs }) => [error, latencyMs]));
   return first.map((i) => points[i] as Point);

@@ -17,7 +17,8 @@ import { below, stream } from '../../controller/search/rng.ts';
 import { largestSubnet, smallestSubnet, subnetId, type Subnet } from '../../controller/subnet.ts';
 import { encodeCheckpoint, readCheckpoint } from '../../controller/supernet/checkpoint.ts';
 import { value } from '../helpers/outcome.ts';
-import { AGENT, frontOf, openLab, share, type Lab, type LabAgent, type Point } from './lab.ts';
+import { AGENT_PROGRAM, type RealAgent } from '../helpers/real-agents.ts';
+import { frontOf, openLab, share, type Lab, type Point } from './lab.ts';
 import { SHIPPED_CHECKPOINT } from '../../controller/main.ts';
 
 const run = promisify(execFile);
@@ -28,7 +29,7 @@ const QUOTA_US = 50_000;
 const PERIOD_US = 100_000;
 
 let lab: Lab | null = null;
-async function open(agents: readonly LabAgent[], checkpoint?: string): Promise<Lab> {
+async function open(agents: readonly RealAgent[], checkpoint?: string): Promise<Lab> {
   lab = await openLab(agents, checkpoint);
   return lab;
 }
@@ -115,7 +116,7 @@ describe('a lesion of the machine', () => {
       ['join', controller.fleet.brokerUrl, token, '--state', state, '--name', 'bare'],
     ];
     for (const args of calls) {
-      const ended = await run(process.execPath, [AGENT, ...args], options).then(
+      const ended = await run(process.execPath, [AGENT_PROGRAM, ...args], options).then(
         () => ({ code: 0, stdout: '', stderr: '' }),
         (error: unknown) => error as { code: number; stdout: string; stderr: string },
       );
