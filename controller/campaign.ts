@@ -1,7 +1,7 @@
 // The loop: ask -> materialise and take the accuracy -> measure on every device class -> record -> tell, and ask again at once.
 // Asks and tells are rows before the search hears of them, so a controller that was killed replays them and nothing counts twice.
 import type { Clock } from '@ofa-fleet/shared/clock.ts';
-import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
 import type { Fleet, JobEnd } from './fleet/fleet.ts';
 import { createInbox } from './inbox.ts';
 import { replay } from './search/replay.ts';
@@ -17,6 +17,9 @@ const LOOKAHEAD = 1;
 const REST_MS = 2000;
 /** A class whose devices are away must not make its queue grow without end while another class works. */
 const MAX_PENDING = 8;
+
+/** Why a subnet could not be prepared that says nothing of the subnet: the campaign is left as it is, to be resumed. */
+const CONTROLLERS_FAULTS: ReadonlySet<Reason> = new Set<Reason>(['LOW_DISK', 'CRASHED', 'RUNTIME_MISSING', 'CANCELED']);
 
 export interface Prepared {
   readonly manifestSha256: string;
@@ -70,7 +73,7 @@ type Event =
 
 /**
  * Runs a campaign to its end, or on from where it was left. `end` ends it for good, as complete as it is, its reason being an EndedReason;
- * `leave` leaves it unfinished, to be resumed.
+ * `leave` leaves it unfinished, to be resumed. LOW_DISK, CRASHED, RUNTIME_MISSING: the controller cannot prepare subnets; to be resumed too.
  * State: `open` holds exactly the measurements that the fleet has, `resting` counts those that will be made again; `preparing` is the one
  * subnet that is being materialised.
  */
@@ -189,7 +192,11 @@ export async function runCampaign(
       }
       preparing = null;
       const { ask, outcome } = event;
-      if (!outcome.ok && outcome.reason === 'LOW_DISK') return await finish('failed', outcome.message);
+      if (!outcome.ok && CONTROLLERS_FAULTS.has(outcome.reason)) {
+        if (signal.aborted) continue;
+        const kept = `${complete()} of ${settings.subnets} subnets are measured and kept; start the same command again to go on.`;
+        return failed(outcome.reason, `The search could not go on: ${outcome.message} ${kept}`);
+      }
       const missing = settings.deviceClasses.filter((name) => search.archive[ask.n]?.told.has(name) !== true);
       for (const deviceClass of missing) {
         if (outcome.ok) await measure({ ask, deviceClass, prepared: outcome.value, tries: [] });

@@ -2,7 +2,7 @@
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { DEFAULT_PLAN, type Plan } from '@ofa-fleet/shared/measurement.ts';
-import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { measureFrontEnergy } from '../api/front-energy.ts';
 import { runCampaign } from '../campaign.ts';
 import { createCampaign, endCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
@@ -38,7 +38,6 @@ export async function searchAll({ options, context, controller, display, capAt }
     display.end();
     if (!outcome.ok) return outcome;
     context.print(`  ${outcome.value.message}`);
-    if (outcome.value.reason === 'failed') return failed('LOW_DISK', 'The search could not go on.');
     await measureFrontEnergy(controller, campaign.value.id, AbortSignal.any([context.signal, end.signal]));
     return ok(campaign.value.id);
   } finally {

@@ -62,7 +62,7 @@ export async function search(options: SearchOptions, context: Context): Promise<
       display.end();
       if (!event.outcome.ok) return fail(context, event.outcome);
       context.print(`${event.outcome.value.message} Next: ofa-fleet report --state ${options.state}`);
-      return event.outcome.value.reason === 'failed' ? EXIT.failed : EXIT.done;
+      return event.outcome.value.reason === 'left' ? EXIT.failed : EXIT.done;
     }
   } catch (error) {
     if (!context.signal.aborted) context.complain(`The controller is gone (${String(error)}): start it again and the campaign goes on.`);

@@ -213,12 +213,24 @@ describe('a campaign', () => {
     expect(fleet.jobs.filter((job) => job.deviceClass === 'wasm')).toHaveLength(8);
   });
 
-  it('stops with the disk, not with a subnet, where there is no room for artifacts', async () => {
-    const { end } = await run(await newCampaign(5), plainly, {
-      prepare: () => Promise.resolve(failed('LOW_DISK', '3 MB free, 20 needed')),
-    });
-    expect(end).toMatchObject({ reason: 'failed', message: '3 MB free, 20 needed' });
-  });
+  it.each([
+    ['LOW_DISK', '3 MB free, 20 needed.'],
+    ['CRASHED', 'The evaluation thread ended with code 1.'],
+  ] as const)(
+    'stops with a fault of the controller (%s) without blaming subnets, and goes on when it is mended',
+    async (reason, message) => {
+      const id = await newCampaign(5);
+      let prepared = 0;
+      const breaking = (subnet: Subnet) => (prepared++ < 2 ? prepare(subnet) : Promise.resolve(failed(reason, message)));
+      await expect(run(id, plainly, { prepare: breaking })).rejects.toThrow(
+        /could not go on: .* of 5 subnets .* start the same command again/,
+      );
+      const left = await load();
+      expect(left.endedReason).toBeNull();
+      expect(left.tells.every(({ outcome }) => outcome.ok)).toBe(true);
+      expect((await run(id, plainly)).end).toMatchObject({ reason: 'complete', complete: 5 });
+    },
+  );
 
   it('censors a subnet that cannot be materialised on every class, and goes on', async () => {
     let first = true;
