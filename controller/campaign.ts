@@ -6,7 +6,16 @@ import type { Fleet, JobEnd } from './fleet/fleet.ts';
 import { createInbox } from './inbox.ts';
 import { replay } from './search/replay.ts';
 import { createSearch, type Ask, type Objectives, type Point, type Search } from './search/search.ts';
-import { addAsk, addTell, endCampaign, loadCampaign, measurementKey, type Campaign, type EndedReason } from './store/campaigns.ts';
+import {
+  addAsk,
+  addTell,
+  endCampaign,
+  loadCampaign,
+  measurementKey,
+  openJobsOf,
+  type Campaign,
+  type EndedReason,
+} from './store/campaigns.ts';
 import type { Db } from './store/database.ts';
 import { settle, whyDoubtful, type Told, type ToldOutcome } from './store/told.ts';
 import type { Subnet } from './subnet.ts';
@@ -102,10 +111,7 @@ export async function runCampaign(
     parts.onProgress(progressOf(search, settings.deviceClasses, settings.subnets, complete(), repeated, note));
 
   const finish = async (reason: CampaignEnd['reason'], message: string): Promise<Outcome<CampaignEnd>> => {
-    if (reason !== 'left') {
-      await endCampaign(db, campaignId, reason);
-      for (const jobId of open.keys()) await fleet.cancel(jobId);
-    }
+    if (reason !== 'left') await endForGood(parts, campaignId, reason);
     return ok({ reason, complete: complete(), message });
   };
 
@@ -207,6 +213,16 @@ export async function runCampaign(
     stopListening();
     await preparing;
   }
+}
+
+/** Takes back what the fleet still has of the campaign, then ends it: one that is killed in between is ended by its next run. */
+export async function endForGood(
+  { db, fleet }: Pick<CampaignParts, 'db' | 'fleet'>,
+  campaignId: string,
+  reason: EndedReason,
+): Promise<void> {
+  for (const jobId of await openJobsOf(db, campaignId)) await fleet.cancel(jobId);
+  await endCampaign(db, campaignId, reason);
 }
 
 const INTERRUPTIONS: Readonly<Partial<Record<CampaignEnd['reason'], string>>> = {

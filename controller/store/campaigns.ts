@@ -16,6 +16,8 @@ const settingsSchema = z.object({
   plan: planSchema,
   /** Latency that a chosen subnet has to keep, by class; null: the median of what the class measured. */
   budgetMs: z.number().positive().nullable(),
+  /** Ends the search after so long; null or absent: never. Counted anew when a restarted controller goes on. */
+  capMs: z.number().positive().nullish(),
   /** Names of the image sets, as the accuracy rows carry them: what the search sees, and what is kept apart until the end. */
   validationSplit: z.string(),
   testSplit: z.string(),
@@ -95,6 +97,17 @@ export async function endCampaign(db: Db, id: string, reason: EndedReason): Prom
     .where('id', '=', id)
     .where('state', '=', 'running')
     .execute();
+}
+
+/** Jobs of the campaign that are not at their end, whatever they measure. */
+export async function openJobsOf(db: Db, campaignId: string): Promise<readonly string[]> {
+  const rows = await jobsOf(db, campaignId).select('job.job_id').where('state', 'in', ['QUEUED', 'LEASED', 'RUNNING']).execute();
+  return rows.map(({ job_id: jobId }) => jobId);
+}
+
+/** By the key that `measurementKey` gives. */
+function jobsOf(db: Db, campaignId: string) {
+  return db.selectFrom('job').where('job.dedupe_key', '>=', `${campaignId}/`).where('job.dedupe_key', '<', `${campaignId}0`); // '0' follows '/' in ASCII
 }
 
 export async function addAsk(db: Db, campaignId: string, ask: AskRow): Promise<void> {
@@ -194,12 +207,9 @@ export interface CampaignMeasurement extends MeasurementName {
 
 /** Every measurement that devices made for the campaign, doubtful and repeated ones too, in the order in which they came. */
 export async function measurementsOf(db: Db, campaignId: string): Promise<readonly CampaignMeasurement[]> {
-  const rows = await db
-    .selectFrom('job')
+  const rows = await jobsOf(db, campaignId)
     .innerJoin('job_result', 'job_result.job_id', 'job.job_id')
     .select(['job.job_id', 'job.dedupe_key', 'job_result.device_id', 'job_result.outcome_json', 'job_result.at'])
-    .where('job.dedupe_key', '>=', `${campaignId}/`)
-    .where('job.dedupe_key', '<', `${campaignId}0`) // '0' follows '/' in ASCII
     .orderBy('job_result.at')
     .orderBy('job.job_id')
     .execute();

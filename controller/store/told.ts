@@ -5,6 +5,8 @@ import { failed, REASONS, type Outcome, type Reason } from '@ofa-fleet/shared/ou
 
 /** A measurement that is suspect or invalid is made again, at most so many times in all. */
 const MAX_TRIES = 3;
+/** A job that waited in the queue until it expired says that the class was away, not what the subnet is: asked again, so many times. */
+const MAX_ABSENCES = 7;
 
 /** One measurement of a subnet on a class, as it ended. */
 export interface Try {
@@ -34,18 +36,21 @@ export interface Told {
 }
 
 /**
- * What the tries of one measurement come to; null where it has to be made again. A valid one stands alone. Tries that stay suspect are kept
+ * What the tries of one measurement come to; null where it has to be made again, as one that expired in the queue has. A valid one stands alone. Tries that stay suspect are kept
  * with an interval as wide as all of theirs together; where none is usable the subnet is censored on that class.
  */
 export function settle(tries: readonly Try[], error: number): Told | null {
   const last = tries[tries.length - 1];
   if (last === undefined) return null;
+  const absences = tries.filter(({ outcome }) => !outcome.ok && outcome.reason === 'EXPIRED').length;
+  const isAbsence = !last.outcome.ok && last.outcome.reason === 'EXPIRED';
+  if (isAbsence && absences <= MAX_ABSENCES) return null;
   const usable = tries.flatMap(({ jobId, outcome }) => {
     if (!outcome.ok || outcome.value.verdict.state === 'invalid' || outcome.value.latency.value === null) return [];
     return [{ jobId, state: outcome.value.verdict.state, value: outcome.value.latency.value, ci: outcome.value.latency.ci }];
   });
   const valid = usable.find(({ state }) => state === 'valid');
-  if (valid === undefined && last.outcome.ok && tries.length < MAX_TRIES) return null;
+  if (valid === undefined && last.outcome.ok && tries.length - absences < MAX_TRIES) return null;
   if (valid !== undefined) return toldAs(valid.jobId, error, valid.value, valid.ci, 'valid', [valid.jobId]);
   if (usable.length === 0) {
     return { jobId: last.jobId, outcome: last.outcome.ok ? failed(mainReason(last.outcome.value), whyDoubtful(last)) : last.outcome };

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN, type Measurement } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { runCampaign, type CampaignEnd, type CampaignProgress, type Prepared } from '../../../controller/campaign.ts';
+import { endForGood, runCampaign, type CampaignEnd, type CampaignProgress, type Prepared } from '../../../controller/campaign.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
 import { createCampaign, loadCampaign, measurementsOf, type Campaign } from '../../../controller/store/campaigns.ts';
 import { openDatabase, type Db } from '../../../controller/store/database.ts';
@@ -166,6 +166,23 @@ describe('a campaign', () => {
     expect(native.filter((attempt) => attempt === '3').length).toBeGreaterThanOrEqual(4);
   });
 
+  it('asks again for what expired in the queue of a class that was away, and tells nothing of it', async () => {
+    const { end } = await run(await newCampaign(3), (job) => {
+      const attempt = Number(job.key.split('/')[4]);
+      return job.deviceClass === 'wasm' && attempt < 5 ? failed('EXPIRED', 'No device took it within 24 h.') : plainly(job);
+    });
+    expect(end).toMatchObject({ reason: 'complete', complete: 3 });
+    expect((await load()).tells.every(({ outcome }) => outcome.ok)).toBe(true);
+  });
+
+  it('gives up within a bound what expires every time', async () => {
+    const { end, fleet } = await run(await newCampaign(1), (job) =>
+      job.deviceClass === 'wasm' ? failed('EXPIRED', 'No device took it within 24 h.') : plainly(job),
+    );
+    expect(end).toMatchObject({ reason: 'exhausted', complete: 0 });
+    expect(Math.max(...fleet.jobs.map(({ key }) => Number(key.split('/')[4])))).toBe(8);
+  });
+
   it('keeps what stays suspect with an interval over all its tries, and censors what stays invalid', async () => {
     const first = new Map<string, string>();
     await run(await newCampaign(3), (job) => {
@@ -198,6 +215,17 @@ describe('a campaign', () => {
     expect(end.message).toBe(`The time cap came after ${end.complete} of 30 subnets.`);
     expect(fleet.canceled.length).toBeGreaterThan(0);
     expect((await load()).endedReason).toBe('cap');
+  });
+
+  it('takes back the jobs that an earlier run of the controller left in the queue when another campaign takes its place', async () => {
+    const id = await newCampaign(30);
+    const away = await run(id, (job) => (job.deviceClass === 'wasm' ? null : plainly(job)), { leaveAfterTells: 3 });
+    const waiting = away.fleet.jobs.filter(({ deviceClass }) => deviceClass === 'wasm').map(({ key }) => `job-${key.replaceAll('/', '-')}`);
+    const fleet = await createStandInFleet(db, CLASSES, () => null);
+    await endForGood({ db, fleet }, id, 'stopped');
+    expect(fleet.canceled).toEqual(expect.arrayContaining(waiting));
+    expect((await load()).endedReason).toBe('stopped');
+    await fleet.close();
   });
 
   it('ends within a bound where no subnet can be measured at all', async () => {
