@@ -94,7 +94,7 @@ describe('a lesion of the machine', () => {
     const quota = quotaCgroup();
     if (quota === null) return context.skip('no cgroup can be made here: run as root, outside a container');
     const cut = await open([{ name: 'quota', confine: quota.confine }]);
-    const { points, censored } = await cut.search({ subnets: 3, seed: 1, capMs: 120_000 });
+    const { points, censored } = await cut.search({ subnets: 3, seed: 1, capMs: 60_000 });
     console.log(`quota: ${points['quota']?.length ?? 0} believed, ${censored.length} censored: ${censored.join(', ')}`);
     await lab?.close();
     lab = null;
