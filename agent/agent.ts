@@ -261,7 +261,7 @@ export function createAgent(host: AgentHost): Agent {
         temperatureC: host.temperatureC(),
         freeDiskBytes: (await host.disk())?.freeBytes ?? null,
         renewals: (await outbox.held())
-          .filter(({ phase }) => phase === 'running')
+          .filter(({ jobId, phase }) => phase === 'running' && jobId === current?.jobId)
           .slice(0, 16)
           .map(({ jobId, attempt }) => ({ jobId, attempt })),
         notReady: notReady === null ? null : { reason: notReady.reason, message: notReady.message },
@@ -283,6 +283,8 @@ export function createAgent(host: AgentHost): Agent {
 
   /** With the host's turn in hand: a model to deploy first, then a job. Says how long to wait before asking again. */
   async function takeTurn(signal: AbortSignal): Promise<number> {
+    // no job runs here: one that is said to was cut off by a disk that was full
+    await confessInterrupted();
     while (deployment.isBehind() && !signal.aborted) await deployment.apply(signal);
     const answer = await ask('job-next', { max: 1 }, signal);
     if (answer?.t !== 'job-grant') return welcomed ? NOT_READY_MS : FOREVER_MS;
@@ -343,10 +345,12 @@ export function createAgent(host: AgentHost): Agent {
     }
   }
 
-  /** Jobs that ran when the agent died are not run again behind the controller's back: a half-hot device gives a wrong latency. */
+  /** Jobs that ran when the agent died, or could not write, are not run again behind the controller's back: a half-hot device gives a wrong latency. */
   async function confessInterrupted(): Promise<void> {
     for (const { jobId, attempt, phase } of await outbox.held()) {
-      if (phase === 'running') await outbox.finish({ id: bus.newId(), update: { phase: 'interrupted', jobId, attempt } });
+      if (phase !== 'running') continue;
+      await outbox.finish({ id: bus.newId(), update: { phase: 'interrupted', jobId, attempt } });
+      delivery.kick();
     }
   }
 
