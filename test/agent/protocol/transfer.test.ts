@@ -151,6 +151,19 @@ describe('fetching a model', () => {
     expect(await connect().fetch(manifest, never, () => undefined)).toMatchObject({ ok: false, reason: 'UNREACHABLE' });
   });
 
+  it('is given up as BUSY, not as a controller that is away, where the controller says so for a minute', async () => {
+    const transfer: Transfer = createTransfer({
+      models: here,
+      disk: () => Promise.resolve(null),
+      clock: hasty,
+      send({ handle }) {
+        setImmediate(() => transfer.onControl({ handle, reason: 'BUSY', message: 'too many blocks are asked for', retryAfterMs: 5000 }));
+        return Promise.resolve(true);
+      },
+    });
+    expect(await transfer.fetch(manifest, never, () => undefined)).toMatchObject({ ok: false, reason: 'BUSY' });
+  });
+
   it('does not begin where the disk has no room, and says how much is needed', async () => {
     const tight = () => Promise.resolve({ freeBytes: 100 * 2 ** 20, totalBytes: 2 ** 40 });
     const got = await connect('dev-a', here, tight).fetch(manifest, never, () => undefined);
