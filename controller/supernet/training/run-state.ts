@@ -16,6 +16,8 @@ const positionSchema = z.object({
   step: z.int(),
   /** Highest mean validation accuracy of the phase so far; its weights are in the phase's file. null: none yet. */
   best: z.number().nullable(),
+  /** The steps before `step` are done, but their weights have not been validated. */
+  validationDue: z.boolean().default(false),
   startedAt: z.string(),
   trainingSeconds: z.number(),
 });

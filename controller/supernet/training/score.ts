@@ -12,10 +12,30 @@ const BATCH = 100;
 
 type Statistics = ReadonlyMap<string, { readonly mean: tf.Tensor1D; readonly variance: tf.Tensor1D }>;
 
-/** Mean and biased variance of each batch norm, averaged over the views' batches weighted by their size. The caller disposes of them. */
-export function calibratedStatistics(weights: Weights, space: Space, subnet: Subnet, set: ImageSet, views: readonly View[]): Statistics {
+/** Lets signals in between two batches; whether to stop. */
+async function isStopped(signal: AbortSignal | undefined): Promise<boolean> {
+  await new Promise(setImmediate);
+  return signal?.aborted === true;
+}
+
+/**
+ * Mean and biased variance of each batch norm, averaged over the views' batches weighted by their size. The caller disposes of them. null
+ * where `signal` aborted.
+ */
+export async function calibratedStatistics(
+  weights: Weights,
+  space: Space,
+  subnet: Subnet,
+  set: ImageSet,
+  views: readonly View[],
+  signal?: AbortSignal,
+): Promise<Statistics | null> {
   const sums = new Map<string, { mean: tf.Tensor1D; variance: tf.Tensor1D }>();
   for (let start = 0; start < views.length; start += BATCH) {
+    if (await isStopped(signal)) {
+      disposeStatistics(sums);
+      return null;
+    }
     const batch = views.slice(start, start + BATCH);
     const share = batch.length / views.length;
     let statistics: Pass['statistics'] = new Map();
@@ -33,16 +53,27 @@ export function calibratedStatistics(weights: Weights, space: Space, subnet: Sub
   return sums;
 }
 
-/** Top-1 over the first `count` images of `set`, in [0, 1]. */
-export function accuracyOf(weights: Weights, space: Space, subnet: Subnet, statistics: Statistics, set: ImageSet, count: number): number {
+/** Top-1 over the first `count` images of `set`, in [0, 1]; null where `signal` aborted. */
+export async function accuracyOf(
+  weights: Weights,
+  space: Space,
+  subnet: Subnet,
+  statistics: Statistics,
+  set: ImageSet,
+  count: number,
+  signal?: AbortSignal,
+): Promise<number | null> {
   let right = 0;
   const total = Math.min(count, set.count);
   for (let start = 0; start < total; start += BATCH) {
+    if (await isStopped(signal)) return null;
     const views = Array.from({ length: Math.min(BATCH, total - start) }, (_, i) => ({ index: start + i }));
-    const predicted = tf.tidy(() => {
+    const best = tf.tidy(() => {
       const { logits } = forward(weights, space, subnet, inputOf(set, views, space, subnet.resolution), { kind: 'running', statistics });
-      return tf.argMax(logits[0] as tf.Tensor2D, 1).dataSync();
+      return tf.argMax(logits[0] as tf.Tensor2D, 1);
     });
+    const predicted = await best.data();
+    best.dispose();
     for (const { index } of views) if (predicted[index - start] === set.labels[index]) right++;
   }
   return right / total;

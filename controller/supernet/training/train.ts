@@ -37,7 +37,7 @@ export interface TrainOptions {
   /** What the user typed, for the provenance. */
   readonly command: string;
   readonly onProgress?: (progress: Progress) => void;
-  /** Aborted: the state is written after the step under way, and `train` returns null. */
+  /** Aborted: the state is kept after the step (or the batch of images being scored) under way, and `train` returns null. */
   readonly signal?: AbortSignal;
   /** Steps between two written states. */
   readonly stateEverySteps?: number;
@@ -91,7 +91,7 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   let weights: Tensors;
   let momenta: Tensors = new Map();
   if (found.value === null) {
-    position = { settings, phase: 0, step: 0, best: null, startedAt: new Date().toISOString(), trainingSeconds: 0 };
+    position = { settings, phase: 0, step: 0, best: null, validationDue: false, startedAt: new Date().toISOString(), trainingSeconds: 0 };
     weights = toTensors(
       new Map(
         parameters.map((parameter) => {
@@ -105,7 +105,13 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
     weights = toTensors(found.value.weights);
     momenta = toTensors(found.value.momenta);
   }
-  const saveState = () => writeState(folder, { position, weights: toPlain(weights), momenta: toPlain(momenta) });
+  let accountedAt = performance.now();
+  const saveState = () => {
+    const now = performance.now();
+    position = { ...position, trainingSeconds: position.trainingSeconds + (now - accountedAt) / 1000 };
+    accountedAt = now;
+    return writeState(folder, { position, weights: toPlain(weights), momenta: toPlain(momenta) });
+  };
 
   const calibration = augmentedViews(
     dataset,
@@ -113,11 +119,29 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
     recipe.validation.calibrationImages,
     randomStream(CALIBRATION_SEED, 'calibration'),
   );
-  const accuracy = (subnet: Subnet, of: 'validation' | 'test', images: number): number => {
-    const statistics = calibratedStatistics(weights, space, subnet, dataset.train, calibration);
-    const score = accuracyOf(weights, space, subnet, statistics, dataset[of], images);
+  const accuracy = async (subnet: Subnet, of: 'validation' | 'test', images: number): Promise<number | null> => {
+    const statistics = await calibratedStatistics(weights, space, subnet, dataset.train, calibration, signal);
+    if (statistics === null) return null;
+    const score = await accuracyOf(weights, space, subnet, statistics, dataset[of], images, signal);
     disposeStatistics(statistics);
     return score;
+  };
+  /** Keeps the weights where they score best in their phase; the mean accuracy, or null where `signal` aborted: then it is still due. */
+  const validate = async (phase: Phase): Promise<Outcome<number | null>> => {
+    const scores: number[] = [];
+    for (const subnet of validationSubnets(space, phase, recipe.validation.subnets, randomStream(seed, 'validation', phase.name))) {
+      const score = await accuracy(subnet, 'validation', recipe.validation.images);
+      if (score === null) return ok(null);
+      scores.push(score);
+    }
+    const validation = mean(scores);
+    if (position.best === null || validation > position.best) {
+      const kept = writeBest(folder, position.phase, phase.name, toPlain(weights));
+      if (!kept.ok) return kept;
+      position = { ...position, best: validation };
+    }
+    position = { ...position, validationDue: false };
+    return ok(validation);
   };
 
   for (; position.phase < phases.length; position = { ...position, phase: position.phase + 1, step: 0, best: null }) {
@@ -140,6 +164,14 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
     if (position.step === 0) {
       dispose(momenta);
       momenta = new Map();
+    }
+
+    if (position.validationDue) {
+      const validated = await validate(phase);
+      if (!validated.ok) return validated;
+      if (validated.value === null) return ok(null);
+      const saved = saveState();
+      if (!saved.ok) return saved;
     }
 
     let order = new Uint32Array();
@@ -186,17 +218,16 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
       tf.dispose([x, targets, ...(target === null ? [] : [target]), ...gradients.values()]);
       position = { ...position, step: step + 1 };
 
-      // Keep the weights that score best, after every epoch and at the end of the phase.
+      // After every epoch and at the end of the phase; the state comes first, since validating takes long and may be stopped.
       let validation: number | null = null;
       if (position.step === steps || position.step % stepsPerEpoch === 0) {
         const begun = performance.now();
-        const candidates = validationSubnets(space, phase, recipe.validation.subnets, randomStream(seed, 'validation', phase.name));
-        validation = mean(candidates.map((subnet) => accuracy(subnet, 'validation', recipe.validation.images)));
-        if (position.best === null || validation > position.best) {
-          const kept = writeBest(folder, position.phase, phase.name, toPlain(weights));
-          if (!kept.ok) return kept;
-          position = { ...position, best: validation };
-        }
+        position = { ...position, validationDue: true };
+        const saved = saveState();
+        if (!saved.ok) return saved;
+        const validated = await validate(phase);
+        if (!validated.ok) return validated;
+        validation = validated.value;
         validationMs += performance.now() - begun;
       }
       const stopping = signal?.aborted === true;
@@ -206,7 +237,6 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
         clock = performance.now();
         const stepSeconds = (elapsedMs - validationMs) / 1000 / (losses.length / phase.subnetsPerStep);
         validationMs = 0;
-        position = { ...position, trainingSeconds: position.trainingSeconds + elapsedMs / 1000 };
         options.onProgress?.({
           phase: phase.name,
           phaseNumber: position.phase + 1,
@@ -235,15 +265,22 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   if (!best.ok) return best;
   dispose(weights);
   weights = toTensors(best.value);
-  const perExit = (net: Subnet) => {
+  const perExit = async (net: Subnet) => {
     const [[gene]] = net.stages as [[Subnet['stages'][number][number]]];
     const heights = space.exits === 'early' ? space.stages.map((_, s) => s + 1) : [space.stages.length];
-    return heights.map((stages) => {
-      const depth = (net.stages[0] as readonly unknown[]).length;
+    const depth = (net.stages[0] as readonly unknown[]).length;
+    const scores: { exit: number; resolution: number; accuracy: number }[] = [];
+    for (const stages of heights) {
       const subnet = uniformSubnet(space, { resolution: net.resolution, ...gene, depth, stages });
-      return { exit: stages, resolution: net.resolution, accuracy: accuracy(subnet, 'test', dataset.test.count) };
-    });
+      const score = await accuracy(subnet, 'test', dataset.test.count);
+      if (score === null) return null;
+      scores.push({ exit: stages, resolution: net.resolution, accuracy: score });
+    }
+    return scores;
   };
+  const ofLargest = await perExit(largest);
+  const ofSmallest = ofLargest === null ? null : await perExit(smallestSubnet(space));
+  if (ofLargest === null || ofSmallest === null) return ok(null); // the last state leads here again
   const provenance: Provenance = {
     command: options.command,
     seed,
@@ -262,7 +299,7 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
     startedAt: position.startedAt,
     finishedAt: new Date().toISOString(),
     trainingSeconds: Math.round(position.trainingSeconds),
-    accuracy: { largest: perExit(largest), smallest: perExit(smallestSubnet(space)) },
+    accuracy: { largest: ofLargest, smallest: ofSmallest },
   };
   const checkpoint: Checkpoint = { space, tensors: toPlain(weights), recipe, provenance };
   dispose(weights);

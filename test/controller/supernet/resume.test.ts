@@ -1,13 +1,16 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { readCheckpoint, weightsHash } from '../../../controller/supernet/checkpoint.ts';
 import { encodeIdxPair, loadIdxFolder } from '../../../controller/supernet/data/idx.ts';
+import { decodeSafetensors } from '../../../controller/supernet/safetensors.ts';
 import { RECIPES } from '../../../controller/supernet/training/recipe.ts';
 import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
+import type { Position } from '../../../controller/supernet/training/run-state.ts';
+import type { Space } from '../../../controller/space.ts';
 import { TINY } from './tiny.ts';
 
 const PROCESS = join(import.meta.dirname, 'train-process.ts');
@@ -99,6 +102,40 @@ describe('a training run', () => {
       });
       expect(steps[0]).toBe(2);
     });
+
+    it(
+      'stopped again and again, in the middle of validations and of the final test too, ends with bitwise the same weights',
+      { timeout: 120_000 },
+      async () => {
+        const space: Space = { ...TINY, kernels: [3], expands: [2], depths: [1], resolutions: [9] };
+        const given = { ...(await options('left alone')), space, scale: 0.2 };
+        const alone = await train({ ...given, folder: join(folder, 'left alone') });
+        if (!alone.ok || alone.value === null) throw new Error('not trained');
+        const state = join(folder, 'stopped often', 'state.safetensors');
+        const places: string[] = [];
+        for (let turns = 1; ;) {
+          // Aborts after so many turns of the event loop; scoring gives one a batch.
+          const stop = new AbortController();
+          const count = (left: number) => (left === 0 ? stop.abort() : void setImmediate(count, left - 1));
+          count(turns);
+          const part = await train({ ...given, folder: join(folder, 'stopped often'), signal: stop.signal });
+          if (!part.ok) throw new Error(part.message);
+          if (part.value !== null) {
+            expect(weightsHash(part.value)).toBe(weightsHash(alone.value));
+            expect(part.value.provenance?.accuracy).toEqual(alone.value.provenance?.accuracy);
+            break;
+          }
+          const kept = decodeSafetensors(readFileSync(state), state);
+          if (!kept.ok) throw new Error(kept.message);
+          const { phase, step, validationDue } = JSON.parse(kept.value.metadata['position'] ?? '') as Position;
+          const place = `phase ${phase}, step ${step}, ${validationDue ? 'to validate' : 'validated'}`;
+          turns = place === places.at(-1) ? turns + 1 : 1;
+          places.push(place);
+        }
+        expect(places.some((place) => place.endsWith('to validate'))).toBe(true);
+        expect(places.at(-1)).toMatch(/^phase 1, step 1, validated$/); // only the final test was left
+      },
+    );
 
     it('does not begin with images that do not fit the space', async () => {
       const given = await options('misfit');
