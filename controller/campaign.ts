@@ -42,6 +42,8 @@ export interface CampaignParts {
   /** Materialises a subnet and takes its validation error; both are cached, so a repeat costs nothing. */
   readonly prepare: (subnet: Subnet, signal: AbortSignal) => Promise<Outcome<Prepared>>;
   readonly clock: Pick<Clock, 'wallMs' | 'sleep'>;
+  /** What belongs to a campaign whose subnets are all measured, before it ends; left unfinished, it is called again by the next run. */
+  readonly afterSearch?: (signal: AbortSignal) => Promise<void>;
   /** Called after each event, never by timer: a display may redraw then. */
   readonly onProgress: (progress: CampaignProgress) => void;
 }
@@ -81,7 +83,7 @@ type Event =
   | { readonly kind: 'broken'; readonly error: unknown };
 
 /**
- * Runs a campaign to its end, or on from where it was left. `end` ends it for good, as complete as it is, its reason being an EndedReason;
+ * Runs a campaign to its end, or on from where it was left. `end` ends it for good, as complete as it is, its reason being `cap` or `stopped`;
  * `leave` leaves it unfinished, to be resumed. LOW_DISK, CRASHED, RUNTIME_MISSING: the controller cannot prepare subnets; to be resumed too.
  * State: `open` holds exactly the measurements that the fleet has, `resting` counts those that will be made again; `preparing` is the one
  * subnet that is being materialised.
@@ -172,7 +174,13 @@ export async function runCampaign(
   try {
     report(null);
     for (;;) {
-      if (complete() >= settings.subnets) return await finish('complete', `All ${settings.subnets} subnets are measured on every device.`);
+      if (complete() >= settings.subnets) {
+        for (const jobId of open.keys()) await fleet.cancel(jobId);
+        await parts.afterSearch?.(signal);
+        return signals.leave.aborted
+          ? await finish('left', `${INTERRUPTIONS.left} ${settings.subnets} of ${settings.subnets} subnets.`)
+          : await finish('complete', `All ${settings.subnets} subnets are measured on every device.`);
+      }
       if (preparing === null && !signal.aborted) {
         const ask = await nextAsk();
         if (ask !== null) preparing = prepare(ask);
@@ -180,8 +188,8 @@ export async function runCampaign(
       }
       const event = await inbox.next(signal);
       if (event === null) {
-        const reason = signals.end.aborted ? (signals.end.reason as EndedReason) : 'left';
-        return await finish(reason, `${INTERRUPTIONS[reason] ?? reason} ${complete()} of ${settings.subnets} subnets.`);
+        const reason = signals.end.aborted ? (signals.end.reason as 'cap' | 'stopped') : 'left';
+        return await finish(reason, `${INTERRUPTIONS[reason]} ${complete()} of ${settings.subnets} subnets.`);
       }
       if (event.kind === 'broken') throw event.error;
       if (event.kind === 'rested') {
@@ -225,11 +233,11 @@ export async function endForGood(
   await endCampaign(db, campaignId, reason);
 }
 
-const INTERRUPTIONS: Readonly<Partial<Record<CampaignEnd['reason'], string>>> = {
+const INTERRUPTIONS = {
   cap: 'The time cap came after',
   stopped: 'Stopped on request after',
   left: 'Left unfinished, to be resumed, after',
-};
+} satisfies Partial<Record<CampaignEnd['reason'], string>>;
 
 /** Room for subnets that some device cannot measure; a bound, so that a fleet where nothing works does not ask for ever. */
 function mostAsks(subnets: number): number {

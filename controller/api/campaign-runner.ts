@@ -1,11 +1,11 @@
 // Runs campaigns inside the controller, one at a time, and takes up those that an earlier run of the controller left unfinished.
-// State: `current` is the campaign that runs; it is null between them. Rows in the database say what is finished.
+// State: `current` is the campaign that runs; it is null between them. `starting` keeps the place while a start looks at the fleet. Rows in the database say what is finished.
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import type { Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { runCampaign, type CampaignEnd, type CampaignProgress } from '../campaign.ts';
+import { endForGood, runCampaign, type CampaignEnd, type CampaignProgress } from '../campaign.ts';
 import type { Controller } from '../main.ts';
-import { createCampaign, endCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
+import { createCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
 import { measureFrontEnergy } from './front-energy.ts';
 
 export interface CampaignRequest {
@@ -27,7 +27,7 @@ export type CampaignEvent =
 export interface CampaignRunner {
   /** BUSY while another runs; INVALID_INPUT where no device is there to measure. */
   start(request: CampaignRequest): Promise<Outcome<string>>;
-  /** Ends it for good; what was measured stays. NOT_FOUND where it does not run. */
+  /** Ends it for good, also one that a fault left unfinished; what was measured stays. NOT_FOUND where it is at its end. */
   stop(campaignId: string): Promise<Outcome<null>>;
   /** What happened last in the campaign that runs, or ran last. */
   latest(): CampaignEvent | null;
@@ -37,7 +37,7 @@ export interface CampaignRunner {
 }
 
 export async function createCampaignRunner(
-  controller: Controller,
+  controller: Pick<Controller, 'db' | 'fleet' | 'checkpoint' | 'weightsHash' | 'splits' | 'prepare'>,
   newId: () => string,
   log: (line: string) => void,
 ): Promise<CampaignRunner> {
@@ -45,6 +45,7 @@ export async function createCampaignRunner(
   const listeners = new Set<(event: CampaignEvent) => void>();
   const leave = new AbortController();
   let current: { readonly id: string; readonly end: AbortController; readonly done: Promise<void> } | null = null;
+  let starting = false;
   let last: CampaignEvent | null = null;
 
   const tell = (event: CampaignEvent) => {
@@ -59,14 +60,12 @@ export async function createCampaignRunner(
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
         clock: systemClock,
+        afterSearch: (signal) => measureFrontEnergy(controller, campaignId, signal),
         onProgress: (progress) => tell({ kind: 'progress', campaignId, progress }),
       },
       campaignId,
       { end, leave: leave.signal },
     );
-    if (outcome.ok && (outcome.value.reason === 'complete' || outcome.value.reason === 'cap')) {
-      await measureFrontEnergy(controller, campaignId, leave.signal);
-    }
     if (!outcome.ok) log(outcome.message);
     current = null;
     tell({ kind: 'end', campaignId, outcome });
@@ -93,43 +92,60 @@ export async function createCampaignRunner(
     const loaded = await loadCampaign(db, unfinished.id);
     if (loaded.ok && loaded.value.weightsHash === weightsHash && loaded.value.settings.validationSplit === splits.validation) {
       log(`Going on with campaign ${unfinished.id}: ${unfinished.asks} asked, ${unfinished.tells} results so far.`);
-      begin(unfinished.id, null);
+      begin(unfinished.id, loaded.value.settings.capMs ?? null);
     } else {
-      await endCampaign(db, unfinished.id, 'failed');
+      await endForGood(controller, unfinished.id, 'failed');
       log(
         `Campaign ${unfinished.id} was begun with another supernet or other images and cannot go on; \`ofa-fleet report\` still shows it.`,
       );
     }
   }
 
+  const startFree = async (request: CampaignRequest): Promise<Outcome<string>> => {
+    const online = (await fleet.devices()).filter((device) => device.presence === 'online').map((device) => device.deviceClass);
+    const deviceClasses = [...new Set(request.deviceClasses ?? online)].sort();
+    const absent = deviceClasses.filter((name) => !online.includes(name));
+    if (deviceClasses.length === 0) {
+      return failed('INVALID_INPUT', 'No device is online to measure on: join one with the line that `ofa-fleet fleet --token` prints.');
+    }
+    if (absent.length > 0) {
+      return failed(
+        'INVALID_INPUT',
+        `No device of class ${absent.join(', ')} is online; there are: ${[...new Set(online)].join(', ') || 'none'}.`,
+      );
+    }
+    const id = newId();
+    const { subnets, seed, algorithm, budgetMs, capMs, plan } = request;
+    const settings = { subnets, seed, algorithm, deviceClasses, plan, budgetMs, capMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
+    // left there by a fault of the controller: this one takes its place
+    for (const left of await listCampaigns(db)) if (left.endedReason === null) await endForGood(controller, left.id, 'stopped');
+    await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
+    begin(id, capMs);
+    return ok(id);
+  };
+
   return {
     async start(request) {
-      if (current !== null) {
-        return failed('BUSY', `Campaign ${current.id} runs already: wait for it, or end it with \`ofa-fleet search --stop\`.`);
+      if (current !== null || starting) {
+        const which = current === null ? 'Another campaign starts just now' : `Campaign ${current.id} runs already`;
+        return failed('BUSY', `${which}: wait for it, or end it with \`ofa-fleet search --stop\`.`);
       }
-      const online = (await fleet.devices()).filter((device) => device.presence === 'online').map((device) => device.deviceClass);
-      const deviceClasses = [...new Set(request.deviceClasses ?? online)].sort();
-      const absent = deviceClasses.filter((name) => !online.includes(name));
-      if (deviceClasses.length === 0) {
-        return failed('INVALID_INPUT', 'No device is online to measure on: join one with the line that `ofa-fleet fleet --token` prints.');
+      starting = true;
+      try {
+        return await startFree(request);
+      } finally {
+        starting = false;
       }
-      if (absent.length > 0) {
-        return failed(
-          'INVALID_INPUT',
-          `No device of class ${absent.join(', ')} is online; there are: ${[...new Set(online)].join(', ') || 'none'}.`,
-        );
-      }
-      const id = newId();
-      const { subnets, seed, algorithm, budgetMs, plan } = request;
-      const settings = { subnets, seed, algorithm, deviceClasses, plan, budgetMs, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
-      await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
-      begin(id, request.capMs);
-      return ok(id);
     },
     async stop(campaignId) {
-      if (current?.id !== campaignId) return failed('NOT_FOUND', `Campaign ${campaignId} does not run.`);
-      current.end.abort('stopped');
-      await current.done;
+      if (current?.id === campaignId) {
+        current.end.abort('stopped');
+        await current.done;
+        return ok(null);
+      }
+      const left = (await listCampaigns(db)).some(({ id, endedReason }) => id === campaignId && endedReason === null);
+      if (!left) return failed('NOT_FOUND', `Campaign ${campaignId} does not run.`);
+      await endForGood(controller, campaignId, 'stopped');
       return ok(null);
     },
     latest: () => last,

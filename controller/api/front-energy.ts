@@ -10,25 +10,32 @@ import { measureOnce } from './measure-beside.ts';
 /** Half-width of the interval that is asked, and room for idle windows before and after. */
 const RELATIVE_HALF_WIDTH = 0.05;
 const CAP_MS = 120_000;
+/** One that was taken back when a controller ended, or expired while its device was away, is asked again. */
+const MAX_TRIES = 5;
 
-/** Measures what is not measured yet, until the signal aborts. Returns how many were asked; 0 where no device of the campaign has a sensor. */
-export async function measureFrontEnergy({ db, fleet }: Controller, campaignId: string, signal: AbortSignal): Promise<number> {
+/** Measures what is not measured yet, until the signal aborts. Nothing where no device of the campaign has a sensor. */
+export async function measureFrontEnergy(
+  { db, fleet }: Pick<Controller, 'db' | 'fleet'>,
+  campaignId: string,
+  signal: AbortSignal,
+): Promise<void> {
   const loaded = await loadReportData(db, campaignId);
-  if (!loaded.ok) return 0;
+  if (!loaded.ok) return;
   const { campaign, trials, artifacts, devices } = loaded.value;
   const plan: Plan = { ...campaign.settings.plan, energyRelativeHalfWidth: RELATIVE_HALF_WIDTH, capMs: CAP_MS };
-  let asked = 0;
   for (const deviceClass of campaign.settings.deviceClasses) {
     const hasSensor = devices.some((device) => device.deviceClass === deviceClass && (device.info?.sensors.length ?? 0) > 0);
     if (!hasSensor) continue;
     for (const { subnetId } of frontOf(trials, deviceClass)) {
       const manifestSha256 = artifacts.get(subnetId)?.manifestSha256;
       if (manifestSha256 === undefined || signal.aborted) continue;
-      asked++;
-      await measureOnce(fleet, { name: { campaignId, purpose: 'energy', subnetId, deviceClass }, manifestSha256, plan }, 1, signal);
+      const job = { name: { campaignId, purpose: 'energy', subnetId, deviceClass }, manifestSha256, plan } as const;
+      for (let attempt = 1; attempt <= MAX_TRIES && !signal.aborted; attempt++) {
+        const { outcome } = await measureOnce(fleet, job, attempt, signal);
+        if (outcome.ok || (outcome.reason !== 'CANCELED' && outcome.reason !== 'EXPIRED')) break;
+      }
     }
   }
-  return asked;
 }
 
 /** Non-dominated in error and latency on the class, fastest first. */

@@ -4,8 +4,8 @@ import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { DEFAULT_PLAN, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { measureFrontEnergy } from '../api/front-energy.ts';
-import { runCampaign } from '../campaign.ts';
-import { createCampaign, endCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
+import { endForGood, runCampaign } from '../campaign.ts';
+import { createCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
 import { AGENTS, type DemoRun } from './demo-run.ts';
 import { progressLines } from './progress-lines.ts';
 
@@ -27,6 +27,7 @@ export async function searchAll({ options, context, controller, display, capAt }
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
         clock: systemClock,
+        afterSearch: (signal) => measureFrontEnergy(controller, campaign.value.id, signal),
         onProgress: (progress) => {
           if (progress.note !== null) display.note(`  ${progress.note}`);
           display.show([...progressLines(progress), `  at most ${Math.max(0, Math.round((capAt - performance.now()) / 1000))} s more`]);
@@ -38,7 +39,6 @@ export async function searchAll({ options, context, controller, display, capAt }
     display.end();
     if (!outcome.ok) return outcome;
     context.print(`  ${outcome.value.message}`);
-    await measureFrontEnergy(controller, campaign.value.id, AbortSignal.any([context.signal, end.signal]));
     return ok(campaign.value.id);
   } finally {
     clearTimeout(timer);
@@ -68,7 +68,7 @@ async function campaignToRun(
       print(`  Going on with the demo that was cut off: ${earlier.asks} subnets asked, ${earlier.tells} results so far.`);
       return ok({ id: earlier.id, ended: earlier.endedReason !== null });
     }
-    await endCampaign(db, earlier.id, 'stopped');
+    await endForGood(controller, earlier.id, 'stopped');
     print('  An earlier demo with other wishes, another supernet or no result is left as it is; this one starts anew.');
   }
   const id = uuidV7(Date.now());

@@ -60,7 +60,12 @@ interface Run {
 async function run(
   campaignId: string,
   answer: (job: StandInJob) => Outcome<Measurement> | null,
-  options: { readonly leaveAfterTells?: number; readonly endAfterTells?: number; readonly prepare?: typeof prepare } = {},
+  options: {
+    readonly leaveAfterTells?: number;
+    readonly endAfterTells?: number;
+    readonly prepare?: typeof prepare;
+    readonly afterSearch?: (signal: AbortSignal) => Promise<void>;
+  } = {},
 ): Promise<Run> {
   const fleet = await createStandInFleet(db, CLASSES, answer);
   const end = new AbortController();
@@ -72,6 +77,7 @@ async function run(
       fleet,
       prepare: options.prepare ?? prepare,
       clock: { wallMs: () => 0, sleep: () => Promise.resolve() },
+      afterSearch: options.afterSearch ?? (() => Promise.resolve()),
       onProgress: (state) => {
         progress.push(state);
         const told = Object.values(state.classes).reduce((sum, { measured: m, censored }) => sum + m + censored, 0);
@@ -226,6 +232,21 @@ describe('a campaign', () => {
     expect(fleet.canceled).toEqual(expect.arrayContaining(waiting));
     expect((await load()).endedReason).toBe('stopped');
     await fleet.close();
+  });
+
+  it('is not at its end before what belongs to it is done, which the next run goes on with where it was left', async () => {
+    const id = await newCampaign(3);
+    const seen: unknown[] = [];
+    const left = await run(id, plainly, {
+      leaveAfterTells: 6,
+      afterSearch: async (signal) => void seen.push(signal.aborted, (await load()).endedReason),
+    });
+    expect(left.end.reason).toBe('left');
+    expect((await load()).endedReason).toBeNull();
+    const { end } = await run(id, plainly, { afterSearch: async (signal) => void seen.push(signal.aborted, (await load()).endedReason) });
+    expect(end).toMatchObject({ reason: 'complete', complete: 3 });
+    expect(seen.slice(-2)).toEqual([false, null]);
+    expect((await load()).endedReason).toBe('complete');
   });
 
   it('ends within a bound where no subnet can be measured at all', async () => {
