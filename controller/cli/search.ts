@@ -70,7 +70,11 @@ export async function search(options: SearchOptions, context: Context): Promise<
     display.end();
   }
   if (context.signal.aborted) {
-    await client.value.post(`/api/campaigns/${id}/stop`, {}, AbortSignal.timeout(4000));
+    const stopped = await client.value.post(`/api/campaigns/${id}/stop`, {}, AbortSignal.timeout(4000));
+    if (!stopped.ok && stopped.reason !== 'NOT_FOUND') {
+      context.complain(`Campaign ${id} may still run: ${stopped.message} Try \`ofa-fleet search --stop --state ${options.state}\`.`);
+      return EXIT.failed;
+    }
     context.print(`Stopped; what was measured is kept: ofa-fleet report --state ${options.state}`);
     return 130;
   }
