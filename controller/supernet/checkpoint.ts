@@ -69,6 +69,11 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
 
 /** Fails with CORRUPT_FILE where bytes, metadata or tensors are not those of a supernet of the space that it names. */
 export function decodeCheckpoint(bytes: Uint8Array, origin: string): Outcome<Checkpoint> {
+  const decoded = decodeWhole(bytes, origin);
+  return decoded.ok ? decoded : failed(decoded.reason, `${decoded.message} Copy the file again, or make it anew with \`ofa-fleet train\`.`);
+}
+
+function decodeWhole(bytes: Uint8Array, origin: string): Outcome<Checkpoint> {
   const file = decodeSafetensors(bytes, origin);
   if (!file.ok) return file;
   const { metadata, tensors } = file.value;

@@ -9,6 +9,7 @@ import { SPLIT_SEED, splitOff, type Dataset, type ImageSet } from './dataset.ts'
 const MAGIC_IMAGES = 2051;
 const MAGIC_LABELS = 2049;
 const VALIDATION_IMAGES = 5_000;
+const GET_AGAIN = 'download or copy it again';
 
 /** Where Debian's package dataset-fashion-mnist puts the images. */
 export const DEBIAN_FASHION_MNIST = '/usr/share/datasets/fashion-mnist';
@@ -39,9 +40,13 @@ export function loadIdxPair(folder: string, prefix: string): Outcome<ImageSet> {
   if (!labels.ok) return labels;
   const [count = 0, height = 0, width = 0] = images.value.sides;
   if (labels.value.sides[0] !== count) {
-    return failed('CORRUPT_FILE', `${labelsFile} has ${labels.value.sides[0] ?? 0} labels for the ${count} images of ${imagesFile}.`);
+    return failed(
+      'CORRUPT_FILE',
+      `${labelsFile} has ${labels.value.sides[0] ?? 0} labels for the ${count} images of ${imagesFile}: ${GET_AGAIN}.`,
+    );
   }
-  if (count === 0 || height === 0 || width === 0) return failed('INVALID_INPUT', `${imagesFile} holds no images.`);
+  if (count === 0 || height === 0 || width === 0)
+    return failed('INVALID_INPUT', `${imagesFile} holds no images, at least 1 is needed: choose another folder with --data.`);
   const classes = labels.value.data.reduce((most, label) => Math.max(most, label + 1), 0);
   return ok({ count, height, width, channels: 1, pixels: images.value.data, labels: labels.value.data, classes });
 }
@@ -59,19 +64,22 @@ function readIdx(file: string, magic: number, rank: number): Outcome<{ sides: nu
   } catch (error) {
     return failed(
       'CORRUPT_FILE',
-      `${file} cannot be unpacked (${error instanceof Error ? error.message : String(error)}); it is cut short or no gzip file.`,
+      `${file} cannot be unpacked (${error instanceof Error ? error.message : String(error)}); it is cut short or no gzip file: ${GET_AGAIN}.`,
     );
   }
   const headerBytes = 4 + 4 * rank;
   if (bytes.length < headerBytes || bytes.readUInt32BE(0) !== magic) {
-    return failed('CORRUPT_FILE', `${file} is no IDX file of ${rank === 1 ? 'labels' : 'images'} (it should begin with ${magic}).`);
+    return failed(
+      'CORRUPT_FILE',
+      `${file} is no IDX file of ${rank === 1 ? 'labels' : 'images'} (it should begin with ${magic}): ${GET_AGAIN}.`,
+    );
   }
   const sides = Array.from({ length: rank }, (_, i) => bytes.readUInt32BE(4 + 4 * i));
   const size = sides.reduce((product, side) => product * side, 1);
   if (bytes.length !== headerBytes + size) {
     return failed(
       'CORRUPT_FILE',
-      `${file} announces ${sides.join('x')} bytes, it has ${bytes.length - headerBytes}; it was cut short or garbled.`,
+      `${file} announces ${sides.join('x')} bytes, it has ${bytes.length - headerBytes}; it was cut short or garbled: ${GET_AGAIN}.`,
     );
   }
   return ok({ sides, data: Uint8Array.from(bytes.subarray(headerBytes)) });

@@ -54,7 +54,7 @@ export function readState(folder: string, settings: string): Outcome<RunState | 
   const file = join(folder, STATE_FILE);
   if (!existsSync(file)) return ok(null);
   const decoded = decodeSafetensors(readFileSync(file), file);
-  if (!decoded.ok) return decoded;
+  if (!decoded.ok) return failed(decoded.reason, `${decoded.message} Remove ${folder} to train from the start.`);
   let position: Position;
   try {
     position = positionSchema.parse(JSON.parse(decoded.value.metadata['position'] ?? ''));
@@ -97,7 +97,8 @@ export function readBest(folder: string, phase: number, name: string): Outcome<R
   if (!existsSync(file))
     return failed('NOT_FOUND', `${file} is missing, so the run cannot go on; remove ${folder} to train from the start.`);
   const decoded = decodeSafetensors(readFileSync(file), file);
-  return decoded.ok ? ok(decoded.value.tensors) : decoded;
+  if (!decoded.ok) return failed(decoded.reason, `${decoded.message} Remove ${folder} to train from the start.`);
+  return ok(decoded.value.tensors);
 }
 
 function bestFile(folder: string, phase: number, name: string): string {

@@ -317,7 +317,7 @@ function misfitOf(space: Space, recipe: Recipe, { name, train: images }: Dataset
     return `${name} has labels up to ${images.classes - 1}, space ${space.name} has ${space.classes} classes; set its classes to ${images.classes}.`;
   }
   if (images.count < recipe.batch) {
-    return `${name} has ${images.count} training images, one batch of recipe ${recipe.name} needs ${recipe.batch}.`;
+    return `${name} has ${images.count} training images, one batch of recipe ${recipe.name} needs ${recipe.batch}: give more images.`;
   }
   return null;
 }

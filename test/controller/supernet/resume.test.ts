@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -136,6 +136,18 @@ describe('a training run', () => {
         expect(places.at(-1)).toMatch(/^phase 1, step 1, validated$/); // only the final test was left
       },
     );
+
+    it('does not go on from a state that was cut short, and says what to remove', async () => {
+      const given = await options('cut');
+      mkdirSync(given.folder);
+      writeFileSync(join(given.folder, 'state.safetensors'), 'short');
+      const outcome = await train(given);
+      expect(outcome).toMatchObject({ ok: false, reason: 'CORRUPT_FILE' });
+      if (!outcome.ok)
+        expect(outcome.message).toMatch(
+          /cut\/state\.safetensors .*has 5 bytes, not even the 8 .* Remove \S+\/cut to train from the start\.$/,
+        );
+    });
 
     it('does not begin with images that do not fit the space', async () => {
       const given = await options('misfit');
