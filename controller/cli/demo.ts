@@ -1,5 +1,5 @@
 // `ofa-fleet demo`: the whole loop on one machine, told stage by stage. A run that was cut off, even by kill -9, goes on where it was.
-import { existsSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
@@ -12,6 +12,7 @@ import { readCheckpoint } from '../supernet/checkpoint.ts';
 import { EXIT, fail, type Context } from './context.ts';
 import { startDemoAgents } from './demo-agents.ts';
 import { compareWithOthers, deployAndCheck } from './demo-deploy.ts';
+import { END_MARK, setAsidePrevious } from './demo-folder.ts';
 import { AGENTS, type DemoOptions, type DemoRun } from './demo-run.ts';
 import { searchAll } from './demo-search.ts';
 import { createLiveDisplay } from './live-display.ts';
@@ -24,8 +25,6 @@ const COMPARISON_MS = 38_000;
 const JOIN_LIMIT_MS = 30_000;
 /** Enough to rank subnets that differ by two points; more would take the time of measurements. */
 const VALIDATION_IMAGES = 750;
-/** Written last: a folder that holds it is that of a demo which came to its end. */
-const END_MARK = 'summary.txt';
 
 export async function demo(options: DemoOptions, context: Context): Promise<number> {
   const capAt = performance.now() + options.cap * 1000;
@@ -38,11 +37,9 @@ export async function demo(options: DemoOptions, context: Context): Promise<numb
     print(`  ${line}`);
 
   stage(context, 2, 'A controller with its MQTT broker, and two agents');
-  if (existsSync(join(out, END_MARK))) {
-    rmSync(`${out}.previous`, { recursive: true, force: true });
-    renameSync(out, `${out}.previous`);
-    print(`  The last demo's results are moved to ${options.out}.previous.`);
-  }
+  const setAside = setAsidePrevious(out);
+  if (!setAside.ok) return fail(context, setAside);
+  if (setAside.value) print(`  The last demo's results are moved to ${options.out}.previous.`);
   const display = createLiveDisplay(process.stdout);
   let closing = false; // what breaks from then on is meant to
   const opened = await openController({

@@ -1,5 +1,5 @@
 // Writes a campaign's report into a folder: front.svg, trials.csv, trials.json, samples/ and the self-contained report.html.
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { ReportData } from './data.ts';
@@ -18,8 +18,8 @@ export function writeReport(data: ReportData, directory: string): Outcome<readon
     'report.html': reportHtml(data),
   };
   try {
-    rmSync(samples, { recursive: true, force: true });
     mkdirSync(samples, { recursive: true });
+    for (const name of readdirSync(samples)) if (isSamplesFile(samples, name)) rmSync(join(samples, name));
     for (const measurement of data.measurements) writeFileSync(join(samples, samplesFileName(measurement.jobId)), samplesJson(measurement));
     for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
   } catch (error) {
@@ -33,4 +33,16 @@ export function writeReport(data: ReportData, directory: string): Outcome<readon
       : failed('INVALID_INPUT', `Cannot write the report to ${directory}: ${why}. Give another folder with --out.`);
   }
   return ok([...Object.keys(files).map((name) => join(directory, name)), samples]);
+}
+
+/** True for a file that a report wrote: it carries the job that its name comes from. */
+function isSamplesFile(folder: string, name: string): boolean {
+  if (!name.endsWith('.json')) return false;
+  try {
+    const content: unknown = JSON.parse(readFileSync(join(folder, name), 'utf8'));
+    const jobId = typeof content === 'object' && content !== null && 'jobId' in content ? content.jobId : null;
+    return typeof jobId === 'string' && samplesFileName(jobId) === name;
+  } catch {
+    return false; // what cannot be read as one is not ours
+  }
 }

@@ -187,13 +187,17 @@ describe('the comparison', () => {
 });
 
 describe('the files of a report', () => {
-  it('hold every trial and the raw times of every measurement, and replace those of an earlier report', () => {
+  it('hold every trial and the raw times of every measurement, and replace those of an earlier report, but no file of others', () => {
     const out = mkdtempSync(join(tmpdir(), 'ofa-report-'));
     try {
       expect(writeReport(data, out).ok).toBe(true);
-      writeFileSync(join(out, 'samples', 'stale.json'), '{}');
+      writeFileSync(join(out, 'samples', 'stale.json'), '{ "jobId": "stale" }');
+      writeFileSync(join(out, 'samples', 'voices.json'), '{}');
+      writeFileSync(join(out, 'samples', 'drum.wav'), 'RIFF');
       expect(writeReport(data, out).ok).toBe(true);
-      const samples = readdirSync(join(out, 'samples'));
+      const others = ['drum.wav', 'voices.json'];
+      expect(readdirSync(join(out, 'samples'))).toEqual(expect.arrayContaining(others));
+      const samples = readdirSync(join(out, 'samples')).filter((name) => !others.includes(name));
       expect(samples).toHaveLength(data.measurements.length);
       const { trials } = JSON.parse(readFileSync(join(out, 'trials.json'), 'utf8')) as { trials: { measurements: string[] }[] };
       expect(trials).toHaveLength(data.campaign.tells.length);
