@@ -1,6 +1,8 @@
 // The `ofa-fleet` program. Exit codes: 0 done, 1 failed, 2 wrong use. Each command's code is loaded when it is called, not before.
 import { availableParallelism } from 'node:os';
+import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, Option } from 'commander';
+import { DEBIAN_FASHION_MNIST } from '../supernet/data/idx.ts';
 import { EXIT, withContext, type Context } from './context.ts';
 import type { DemoOptions } from './demo-run.ts';
 import type { DeployOptions } from './deploy.ts';
@@ -14,10 +16,9 @@ import type { TrainCommandOptions } from './train.ts';
 
 type Run = (action: (context: Context) => Promise<number>) => Promise<void>;
 
-const SHIPPED = new URL('../assets/fashion-tiny.safetensors', import.meta.url).pathname;
+const SHIPPED = fileURLToPath(new URL('../assets/fashion-tiny.safetensors', import.meta.url));
 /** Nets of this size gain nothing from more. */
 const DEFAULT_THREADS = Math.min(4, availableParallelism());
-const DEBIAN_IMAGES = '/usr/share/datasets/fashion-mnist';
 
 function addMaking(program: Command, run: Run): void {
   program
@@ -25,7 +26,7 @@ function addMaking(program: Command, run: Run): void {
     .description('train a supernet; started again after a kill, it goes on where it was')
     .addOption(new Option('--preset <name>', 'search space that ships with the program (default: "fashion-tiny")'))
     .addOption(new Option('--space <file>', 'search space as a JSON file'))
-    .option('--data <dir>', 'folder with train- and t10k- IDX files, gzipped', DEBIAN_IMAGES)
+    .option('--data <dir>', 'folder with train- and t10k- IDX files, gzipped', DEBIAN_FASHION_MNIST)
     .requiredOption('--out <file>', 'the supernet, as safetensors')
     .addOption(new Option('--recipe <name>', 'how long and how').choices(['short', 'published']).default('short'))
     .option('--seed <n>', 'of weights, order and subnets', wholeNumber(0, 2 ** 32 - 1), 0)
