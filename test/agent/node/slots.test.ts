@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Worker } from 'node:worker_threads';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Clock, ModelServer, ModelSource, Slot } from '../../../agent/ports.ts';
@@ -367,6 +368,20 @@ describe('the model server', () => {
     await Promise.all(clients);
     expect(statuses.length).toBeGreaterThan(10);
     expect(statuses.filter((status) => status !== 200)).toEqual([]);
+  });
+
+  it('whose thread has died says so, to its host and to whoever asks, and calls nothing served', async () => {
+    const made = new Promise<Worker>((resolve) => process.once('worker', resolve));
+    const other = await start();
+    await other.stage(await artifact(SMALL));
+    await other.activate();
+    await (await made).terminate();
+    expect(await other.crashed).toMatchObject({ reason: 'CRASHED' });
+    expect((await fetch(`${other.url}/health`)).status).toBe(503);
+    const response = await fetch(`${other.url}/infer`, { method: 'POST', body: bytes(INPUT) });
+    expect(response.status).toBe(503);
+    expect(await response.json()).toMatchObject({ reason: 'CRASHED' });
+    await other.close();
   });
 
   it('says when its port is taken', async () => {
