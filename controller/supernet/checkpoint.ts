@@ -1,6 +1,6 @@
 // A trained supernet as a value and as a file: its space, its tensors and how they came about, in one safetensors file.
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statfsSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { z } from 'zod';
 import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
@@ -163,12 +163,15 @@ function removeDraft(draft: string): void {
 const PLACE_ERRORS = ['EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EISDIR', 'EEXIST', 'ENOENT', 'ENAMETOOLONG'];
 
 /** What the disk refused, as a sentence; any other error is thrown on. */
-function writeFailure(error: unknown, file: string, bytes: number): Failure {
+export function writeFailure(error: unknown, file: string, bytes: number): Failure {
   const { code = '', message } = error as NodeJS.ErrnoException;
   if (code === 'ENOSPC' || code === 'EDQUOT') {
+    let folder = dirname(file);
+    while (!existsSync(folder)) folder = dirname(folder);
+    const disk = statfsSync(folder);
     return failed(
       'LOW_DISK',
-      `No room for the ${bytes} bytes of ${file} (${code}): free space there and start the same command again, or choose another folder.`,
+      `No room for the ${bytes} bytes of ${file}, ${disk.bavail * disk.bsize} bytes are free (${code}): free space there and start the same command again, or choose another folder.`,
     );
   }
   if (PLACE_ERRORS.includes(code)) {

@@ -1,6 +1,6 @@
 // The exported folder in the hands of others: the onnx checker, and ONNX Runtime from Python.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, type TestContext } from 'vitest';
@@ -95,6 +95,17 @@ print(numpy.max(numpy.abs(got - expected) / numpy.maximum(1, numpy.abs(expected)
     const kept = value(await keepModel(store, net, model, golden, 'stored', {}));
     writeFileSync(store.path(kept.manifest.weights[3]?.sha256 as string), 'rot');
     expect(await exportModel({ ...artifact, ...kept }, store, join(dir, 'from-rot'))).toMatchObject({ ok: false, reason: 'HASH_MISMATCH' });
+    expect(readdirSync(dir).filter((name) => name.startsWith('from-rot'))).toEqual([]);
+  });
+
+  it('is an answer with the next step where no folder can be made', async () => {
+    writeFileSync(join(dir, 'file'), '');
+    for (const place of [join(dir, 'file'), join(dir, 'file', 'model')]) {
+      const outcome = await exportModel(artifact, blobs, place);
+      expect(outcome).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+      if (!outcome.ok) expect(outcome.message).toMatch(/^Cannot write .*file.* \(ENOTDIR.*\): choose a folder that you may write to\.$/);
+    }
+    expect(value(await exportModel(artifact, blobs, join(dir, 'new', 'model')))).toContain('model.onnx');
   });
 });
 
