@@ -3,6 +3,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openBlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
+import { acquireHostLock, defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { startEvaluator } from '../evaluate/evaluator.ts';
 import { fitToSpace, loadImages } from '../main.ts';
@@ -13,6 +14,8 @@ import type { Space } from '../space.ts';
 import { largestSubnet, parseSubnet, smallestSubnet, type Subnet } from '../subnet.ts';
 import { readCheckpoint } from '../supernet/checkpoint.ts';
 import { EXIT, fail, type Context } from './context.ts';
+
+const TELL_AFTER_MS = 1000;
 
 export interface ExportOptions {
   /** `largest`, `smallest`, or a JSON file. */
@@ -31,6 +34,18 @@ export async function exportSubnet(checkpointPath: string, options: ExportOption
   const loaded = loadImages(options.data ?? null);
   const images = loaded.ok ? fitToSpace(space, loaded.value) : loaded;
   if (!images.ok) return fail(context, images);
+  // Evaluating takes every core: a measurement that runs on this host comes first, and the next waits.
+  const told = setTimeout(
+    () => context.print('Waiting for its turn: something on this host is being measured or evaluated.'),
+    TELL_AFTER_MS,
+  );
+  const turn = await acquireHostLock({ path: defaultHostLockPath(), signal: context.signal })
+    .catch((error: unknown) => {
+      if (context.signal.aborted) return null;
+      throw error;
+    })
+    .finally(() => clearTimeout(told));
+  if (turn === null) return fail(context, failed('CANCELED', 'Stopped while it waited for its turn on this host; nothing was exported.'));
   const scratch = mkdtempSync(join(tmpdir(), 'ofa-export-'));
   const evaluator = await startEvaluator({
     checkpointPath,
@@ -56,6 +71,7 @@ export async function exportSubnet(checkpointPath: string, options: ExportOption
   } finally {
     if (evaluator.ok) await evaluator.value.close();
     rmSync(scratch, { recursive: true, force: true });
+    turn.release();
   }
 }
 

@@ -1,12 +1,13 @@
 // What a user sees when something is wrong: one clear sentence with the value, the limit and the next step, and an exit code that says
 // whether the program failed (1) or was used wrongly (2). Real processes.
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync, copyFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync, copyFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { run, type Finished } from '../../helpers/ofa-fleet.ts';
+import { run, start, type Finished } from '../../helpers/ofa-fleet.ts';
 import { TINY_SPACE, writeTinyCheckpoint, writeTinyImages } from '../../helpers/tiny-supernet.ts';
 
 const PATIENCE_MS = 120_000;
@@ -119,6 +120,20 @@ describe('--help', () => {
 });
 
 describe('export', () => {
+  it('waits, and says so, while another process has its turn on this host', async () => {
+    const env = { TMPDIR: at('turns') };
+    const lock = join(at('turns'), `ofa-fleet-${userInfo().username}`, 'host.lock');
+    mkdirSync(at('turns'));
+    const holder = spawn(process.execPath, [join(import.meta.dirname, '../../helpers/lock-holder.ts'), lock], { stdio: ['pipe', 'pipe', 'inherit'] }); // prettier-ignore
+    await new Promise<void>((resolve) => holder.stdout.on('data', (chunk: Buffer) => chunk.toString().includes('held') && resolve()));
+    const program = start('ofa-fleet', ['export', at('good.safetensors'), '--subnet', 'smallest', '--out', at('after-turn'), '--data', at('images')], { env }); // prettier-ignore
+    await program.said(/Waiting for its turn/);
+    expect(existsSync(at('after-turn'))).toBe(false);
+    holder.stdin.write('go\n');
+    expect((await program.finished).code).toBe(0);
+    expect(existsSync(join(at('after-turn'), 'model.onnx'))).toBe(true);
+  }, PATIENCE_MS); // prettier-ignore
+
   it('writes a model with its data, and says what to do next', async () => {
     const { code, stdout } = await run('ofa-fleet', ['export', at('good.safetensors'), '--subnet', 'largest', '--out', at('model'), '--data', at('images')]); // prettier-ignore
     expect(stdout).toMatch(/MACs.*parameters.*1 x 1 x 16 x 16/);
