@@ -125,6 +125,15 @@ describe('the check against TensorFlow.js', { timeout: 60_000 }, () => {
     expect(value(await check(model.weights)).maxDifference).toBeLessThan(CHECK_TOLERANCE / 2);
   });
 
+  it('catches a difference of 0.00015 in any logit: the limit of 0.0001 is absolute', async () => {
+    for (const at of expected.keys()) {
+      const moved = expected.map((logit, i) => (i === at ? logit + 1.5e-4 : logit));
+      const outcome = await checkModel(model, firstImages(images.at(smallResolution), 3), moved, 1);
+      expect(outcome).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
+      if (!outcome.ok) expect(outcome.message).toMatch(/differs .* by 0\.0001\d+ \(limit 0\.0001\): logit \d of image \d is .*report it/);
+    }
+  });
+
   it('catches a transposed weight, in whichever square or oblong matrix it was planted', async () => {
     const shapes = parametersOfNet(extractSubnet(supernet.checkpoint, subnet));
     let planted = 0;
