@@ -1,14 +1,14 @@
 // The comparison that a campaign itself does not make: one random subnet of the chosen one's latency, drawn and then measured.
+import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { measureSettled } from '../api/measure-beside.ts';
 import type { Controller } from '../main.ts';
-import { countMacs } from '../materialise/macs.ts';
+import { macsOfSubnet } from '../materialise/macs.ts';
 import { budgetOf } from '../report/comparison.ts';
 import type { ReportData } from '../report/data.ts';
 import { randomOfEqualLatency } from '../search/baselines.ts';
 import { chooseWithinBudget, latencyOn } from '../search/choose.ts';
 import { stream } from '../search/rng.ts';
 import { addBaseline, type Baseline } from '../store/comparison.ts';
-import { extractSubnet } from '../supernet/extract.ts';
 
 /** Streams below those of the asks, so that no draw repeats one of the search's. */
 const FIRST_STREAM = -1000;
@@ -26,16 +26,19 @@ export async function measureRandomBaseline(
   const chosen = budget === null ? null : chooseWithinBudget(trials, deviceClass, budget);
   if (chosen?.ok !== true) return 'nothing was chosen to match its latency';
   const known = data.baselines.find(({ baseline }) => baseline.deviceClass === deviceClass)?.baseline;
-  const drawn = randomOfEqualLatency({
-    space,
-    trials,
-    deviceClass,
-    latencyMs: latencyOn(chosen.value, deviceClass),
-    macsOf: (subnet) => countMacs(extractSubnet(controller.checkpoint, subnet)),
-    rng: stream(seed, FIRST_STREAM - deviceClasses.indexOf(deviceClass)),
-  });
-  if (known === undefined && !drawn.ok) return drawn.message;
-  const baseline: Baseline = known ?? { deviceClass, ...(drawn as Extract<typeof drawn, { ok: true }>).value };
+  const drawn: Outcome<Omit<Baseline, 'deviceClass'>> =
+    known !== undefined
+      ? ok(known)
+      : randomOfEqualLatency({
+          space,
+          trials,
+          deviceClass,
+          latencyMs: latencyOn(chosen.value, deviceClass),
+          macsOf: (subnet) => macsOfSubnet(space, subnet),
+          rng: stream(seed, FIRST_STREAM - deviceClasses.indexOf(deviceClass)),
+        });
+  if (!drawn.ok) return drawn.message;
+  const baseline: Baseline = { deviceClass, subnetId: drawn.value.subnetId, subnet: drawn.value.subnet };
   await addBaseline(controller.db, campaign.id, baseline);
   const prepared = await controller.prepare(baseline.subnet, signal);
   if (!prepared.ok) return prepared.message;

@@ -1,9 +1,11 @@
 // The published sizes of Once-For-All's networks, and a subnet counted by hand.
 import { describe, expect, it } from 'vitest';
-import { countMacs, countParameters } from '../../../controller/materialise/macs.ts';
+import { countMacs, countParameters, macsOfSubnet } from '../../../controller/materialise/macs.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
 import { largestSubnet, smallestSubnet, uniformSubnet } from '../../../controller/subnet.ts';
-import { randomNet } from './random-net.ts';
+import { randomSubnet } from '../../../controller/search/operators.ts';
+import { stream } from '../../../controller/search/rng.ts';
+import { randomNet, smallSpace } from './random-net.ts';
 
 const imageNet = PRESETS['ofa-mbv3-w1.0'] as Space;
 /** OFAv2's spaces on 64 x 64 Tiny ImageNet: OFA's with 200 classes, ended by one of five exits. */
@@ -17,6 +19,17 @@ describe('multiply-accumulates and parameters', { timeout: 60_000 }, () => {
     const net = randomNet(imageNet, subnet, 1);
     expect(countParameters(net) / 1e6).toBeCloseTo(parameters / 1e6, 3);
     expect(countMacs(net) / 1e6).toBeCloseTo(macs / 1e6, 1);
+  });
+
+  it('are counted from the shapes alone as they are on the extracted net', () => {
+    for (const space of [smallSpace, PRESETS['fashion-tiny'] as Space]) {
+      const rng = stream(3, 1);
+      for (let draw = 0; draw < 20; draw++) {
+        const subnet = randomSubnet(space, rng);
+        expect(macsOfSubnet(space, subnet)).toBe(countMacs(randomNet(space, subnet, 1)));
+      }
+    }
+    expect(macsOfSubnet(imageNet, largestSubnet(imageNet))).toBe(countMacs(randomNet(imageNet, largestSubnet(imageNet), 1)));
   });
 
   it.each([
