@@ -1,7 +1,8 @@
 // The outcome of a campaign in lines that a reader understands without documentation.
+import type { Interval } from '@ofa-fleet/shared/measurement.ts';
 import { compare, type ComparisonRow, type DeviceComparison } from './comparison.ts';
 import type { ReportData } from './data.ts';
-import { milliseconds, percent, percentWithin, threeDigits } from './format.ts';
+import { millijoules, milliseconds, percent, percentWithin, threeDigits } from './format.ts';
 import { medianOf, whyNoEnergy } from './html.ts';
 
 export function summaryLines(data: ReportData): readonly string[] {
@@ -77,13 +78,35 @@ function servedLines(data: ReportData): readonly string[] {
   ];
 }
 
+/** One line for each device and kind: joules per inference, or why there are none; then joules of each deployment. */
 function energyLines(data: ReportData): readonly string[] {
-  const deployed = data.energy.filter((entry) => entry.activeJoules !== null || entry.idleJoules !== null);
-  const measured = data.measurements.filter((one) => one.purpose === 'energy' && one.measurement.energy.gross.value !== null);
-  if (deployed.length === 0 && measured.length === 0) return [whyNoEnergy(data)];
   const joules = (value: number | null) => (value === null ? 'not measured' : `${threeDigits(value)} J`);
-  return deployed.map(
-    (entry) =>
-      `Energy of ${entry.deviceName}, deployment ${entry.rev}: active ${joules(entry.activeJoules)}, idle ${joules(entry.idleJoules)}, ${entry.inferences} inferences.`,
-  );
+  const perInference = new Map(data.devices.map(({ deviceId }) => [deviceId, grossOf(data, deviceId)]));
+  const without = data.devices.filter(({ deviceId }) => perInference.get(deviceId)?.length === 0);
+  const deployed = data.energy.filter((entry) => entry.activeJoules !== null || entry.idleJoules !== null);
+  return [
+    ...data.devices.flatMap(({ deviceId, name }) => {
+      const [least, ...more] = perInference.get(deviceId) ?? [];
+      const most = more.at(-1);
+      if (least === undefined) return [];
+      const range = most === undefined ? '' : ` to ${millijoules(most)} in ${more.length + 1} measurements`;
+      return [`Energy of ${name} per inference, idle power included: ${millijoules(least)}${range}.`];
+    }),
+    ...(without.length > 0 || data.devices.length === 0 ? [whyNoEnergy({ devices: without })] : []),
+    ...deployed.map(
+      (entry) =>
+        `Energy of ${entry.deviceName}, deployment ${entry.rev}: active ${joules(entry.activeJoules)}, idle ${joules(entry.idleJoules)}, ${entry.inferences} inferences.`,
+    ),
+  ];
+}
+
+/** Joules per inference that a device measured, ascending. */
+function grossOf(data: ReportData, deviceId: string): readonly { readonly value: number; readonly ci: Interval | null }[] {
+  return data.measurements
+    .filter((one) => one.purpose === 'energy' && one.deviceId === deviceId)
+    .flatMap(({ measurement }) => {
+      const { value, ci } = measurement.energy.gross;
+      return value === null ? [] : [{ value, ci }];
+    })
+    .sort((a, b) => a.value - b.value);
 }

@@ -1,4 +1,5 @@
 // The report of a campaign measured by stand-in devices: what it prints, and that each printed number leads to its raw data.
+import { summaryLines } from '../../../controller/report/summary.ts';
 import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -106,6 +107,30 @@ describe('report.html', () => {
     expect(section).toContain('>1.75 J<');
     expect(section).toContain('No sensor under /sys/class/powercap.');
     expect(section).not.toContain('>0 J<');
+  });
+
+  it('sums up energy in one line for each device and kind, and says why where there is none', () => {
+    const one = data.measurements[0] as ReportData['measurements'][number];
+    const { energy } = one.measurement;
+    const measured = (jobId: string, value: number) => {
+      const gross = { ...energy.gross, value, ci: { lo: value - 2e-4, hi: value + 2e-4, level: 0.95, method: 'k = 2' }, reason: null, message: null }; // prettier-ignore
+      return {
+        ...one,
+        jobId,
+        deviceId: 'device-native',
+        purpose: 'energy' as const,
+        measurement: { ...one.measurement, energy: { ...energy, gross } },
+      };
+    };
+    const energyOf = (some: Partial<ReportData>) => summaryLines({ ...data, ...some }).filter((line) => /[Ee]nergy|joules/.test(line));
+    const measurements = [...data.measurements, measured('e1', 4e-3), measured('e2', 2.5e-3)];
+    const lines = energyOf({ measurements, energy: [] });
+    expect(lines[0]).toMatch(
+      /^Energy of \S+ per inference, idle power included: 2\.50 ± 0\.20 mJ to 4\.00 ± 0\.20 mJ in 2 measurements\.$/,
+    );
+    expect(lines[1]).toMatch(/^No joules per inference/);
+    expect(lines).toHaveLength(2);
+    expect(energyOf({ measurements })[2]).toMatch(/^Energy of .*, deployment 1: active 1\.75 J, idle 3\.50 J/);
   });
 
   it('shows joules per inference with their interval, and what makes them doubtful beside them', () => {
