@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { loadSpace } from '../space.ts';
 import { selectBackend } from '../supernet/backend.ts';
 import { writeCheckpoint } from '../supernet/checkpoint.ts';
-import { loadIdxFolder } from '../supernet/data/idx.ts';
+import { IDX_CHANNELS, loadIdxFolder } from '../supernet/data/idx.ts';
 import { RECIPES } from '../supernet/training/recipe.ts';
 import { train as trainSupernet, type Progress } from '../supernet/training/train.ts';
 import { EXIT, fail, type Context } from './context.ts';
@@ -36,6 +36,12 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
   }
   const space = loadSpace(name);
   if (!space.ok) return fail(context, space);
+  if (space.value.inputChannels !== IDX_CHANNELS) {
+    context.complain(
+      `Space ${space.value.name} takes images of ${space.value.inputChannels} channels, IDX files hold ${IDX_CHANNELS} (grey): give --preset fashion-tiny, or --space with a file whose inputChannels is ${IDX_CHANNELS} and whose mean and std have one value.`,
+    );
+    return EXIT.failed;
+  }
   const dataset = loadIdxFolder(options.data);
   if (!dataset.ok) return fail(context, dataset);
   const backend = await selectBackend({ purpose: 'training', threads: options.threads });
@@ -50,7 +56,7 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
     seed: options.seed,
     scale: options.scale,
     folder,
-    command: `ofa-fleet train --${options.space === undefined ? 'preset' : 'space'} ${name} --recipe ${options.recipe} --seed ${options.seed} --scale ${options.scale} --threads ${options.threads}`,
+    command: asTyped(process.argv.slice(2)),
     onProgress: (progress) => {
       if (progress.validation !== null) display.note(progressLine(progress));
       else display.show([progressLine(progress)]);
@@ -73,6 +79,11 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
   }
   context.print(`${out} is the supernet; next: ofa-fleet serve --checkpoint ${options.out}`);
   return EXIT.done;
+}
+
+/** The command as a shell takes it again. */
+function asTyped(args: readonly string[]): string {
+  return ['ofa-fleet', ...args].map((arg) => (/^[\w./:=@%+,-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
 function progressLine(p: Progress): string {

@@ -9,6 +9,8 @@ import { SPLIT_SEED, splitOff, type Dataset, type ImageSet } from './dataset.ts'
 const MAGIC_IMAGES = 2051;
 const MAGIC_LABELS = 2049;
 const VALIDATION_IMAGES = 5_000;
+/** Of the images: the format as the MNIST family uses it is grey. */
+export const IDX_CHANNELS = 1;
 const GET_AGAIN = 'download or copy it again';
 
 /** Where Debian's package dataset-fashion-mnist puts the images. */
@@ -48,7 +50,7 @@ export function loadIdxPair(folder: string, prefix: string): Outcome<ImageSet> {
   if (count === 0 || height === 0 || width === 0)
     return failed('INVALID_INPUT', `${imagesFile} holds no images, at least 1 is needed: choose another folder with --data.`);
   const classes = labels.value.data.reduce((most, label) => Math.max(most, label + 1), 0);
-  return ok({ count, height, width, channels: 1, pixels: images.value.data, labels: labels.value.data, classes });
+  return ok({ count, height, width, channels: IDX_CHANNELS, pixels: images.value.data, labels: labels.value.data, classes });
 }
 
 function readIdx(file: string, magic: number, rank: number): Outcome<{ sides: number[]; data: Uint8Array }> {

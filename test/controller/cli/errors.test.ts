@@ -56,6 +56,7 @@ describe('a failure', () => {
     ['a data file cut short', () => exporting('good.safetensors', '--data', at('cut-images')), /t10k-images-idx3-ubyte\.gz .*cut short or no gzip file: download or copy it again/], // prettier-ignore
     ['images of more classes than the space has', () => exporting('good.safetensors', '--data', '/usr/share/datasets/fashion-mnist'), /10 classes.*tells 4 apart|There is no/], // prettier-ignore
     ['a training space that is not there', () => ['train', '--space', at('none.json'), '--out', at('x'), '--data', at('images')], /No space ".*none\.json".*fashion-tiny/], // prettier-ignore
+    ['a space of coloured images', () => ['train', '--preset', 'ofa-mbv3-w1.0', '--out', at('x'), '--data', at('images')], /Space ofa-mbv3-w1\.0 takes images of 3 channels, IDX files hold 1 \(grey\): give --preset fashion-tiny, or --space/], // prettier-ignore
     ['an output inside a file', () => ['train', '--out', join(at('broken.json'), 'x'), '--data', at('images'), '--space', at('space.json')], /Cannot write .*broken\.json\/x\.run.*: choose a folder that you may write to/], // prettier-ignore
     ['no controller to search with', () => ['search', '--state', at('nowhere')], /No controller runs with the state folder .*nowhere.*ofa-fleet serve --state/], // prettier-ignore
     ['no controller to ask for devices', () => ['fleet', '--state', at('nowhere')], /ofa-fleet serve --state/],
