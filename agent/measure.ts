@@ -41,8 +41,7 @@ const WARM_UP_WINDOW_RUNS = 5;
 const WARM_UP_WINDOWS = 10;
 const WARM_UP_RUNS = 3;
 const STEADY_WITHIN = 0.02;
-/** The stop rule needs so many effective samples, and looks first at so many runs; fewer where a run takes longer than a second. */
-const NEEDED_SAMPLES = 30;
+/** Effective samples that are enough where a run takes longer than a second. */
 const NEEDED_SLOW_SAMPLES = 10;
 const SLOW_RUN_MS = 1000;
 const LOOK_FACTOR = 1.5;
@@ -111,7 +110,7 @@ async function timedRuns(
   deadlineMs: number,
   buffer: Float64Array,
 ): Promise<Timed> {
-  const neededSamples = warmMs > SLOW_RUN_MS ? NEEDED_SLOW_SAMPLES : NEEDED_SAMPLES;
+  const neededSamples = warmMs > SLOW_RUN_MS ? Math.min(NEEDED_SLOW_SAMPLES, plan.minEffectiveSamples) : plan.minEffectiveSamples;
   const earliest = clock.monotonicMs() + plan.minTimedMs;
   let n = 0;
   for (let look = neededSamples; ; look = Math.ceil(look * LOOK_FACTOR)) {

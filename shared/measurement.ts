@@ -12,6 +12,8 @@ export const planSchema = z.object({
   warmUpMs: z.number().min(0).max(60_000),
   /** Shortest timed section, so that counters of 10 ms granularity can tell a neighbour's load. */
   minTimedMs: z.number().min(0).max(60_000),
+  /** Runs, counted as independent ones, below which the interval is not trusted. */
+  minEffectiveSamples: z.int().min(6).max(1000),
   /** Longest warm-up plus timed section. */
   capMs: z.number().min(100).max(600_000),
   /** Relative half-width asked of energy per inference; null: no energy asked. */
@@ -26,13 +28,14 @@ export const DEFAULT_PLAN: Plan = {
   intraOpThreads: 1,
   warmUpMs: 500,
   minTimedMs: 250,
+  minEffectiveSamples: 30,
   capMs: 30_000,
   energyRelativeHalfWidth: null,
 };
 
 /** Names how a number came about; numbers with different protocol ids are not compared. */
 export function protocolId(plan: Plan): string {
-  return `ofa-measure/1 ${plan.mode} median±${plan.relativeHalfWidth}@${plan.level} warm-up>=${plan.warmUpMs}ms timed>=${plan.minTimedMs}ms threads=${plan.intraOpThreads}`;
+  return `ofa-measure/1 ${plan.mode} median±${plan.relativeHalfWidth}@${plan.level} warm-up>=${plan.warmUpMs}ms timed>=${plan.minTimedMs}ms nEff>=${plan.minEffectiveSamples} threads=${plan.intraOpThreads}`;
 }
 
 const reasonSchema = z.enum(REASONS);
