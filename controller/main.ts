@@ -84,7 +84,7 @@ function splitName(kind: 'validation' | 'test', set: ImageSet): string {
  * Names what the models of all subnets are made from, `<hash of the weights>-<of calibration images and emitter>`: rows under one name are of
  * the same models, so the one that was scored is the one that is measured and deployed.
  */
-export function modelsName(weightsHash: string, calibration: ImageSet): string {
+function modelsName(weightsHash: string, calibration: ImageSet): string {
   const hash = createHash('sha256').update(`${EMITTER_VERSION} ${calibration.count} `).update(calibration.pixels).digest('hex').slice(0, 8);
   return `${weightsHash}-${hash}`;
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import mqttPacket from 'mqtt-packet';
 
-export interface Tapped {
+interface Tapped {
   readonly direction: 'to-broker' | 'to-client';
   readonly topic: string;
   readonly payload: Buffer;
