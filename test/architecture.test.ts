@@ -38,6 +38,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'controller/bin': ['shared/bin', 'node'],
   // composition roots see everything of the controller
   'controller/main.ts': ['controller/*', 'shared', 'shared/node', 'node'],
+  // campaigns around the loop: one at a time, taken up after a restart, with what is measured beside them
+  'controller/campaigns': ['controller/*', 'shared', 'shared/node', 'node'],
   'controller/api': ['controller/*', 'shared', 'shared/node', 'node'],
   'controller/cli': ['controller/*', 'shared', 'shared/node', 'node'],
 }; // prettier-ignore

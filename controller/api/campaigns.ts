@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { planSchema } from '@ofa-fleet/shared/measurement.ts';
 import type { Db } from '../store/database.ts';
 import { listCampaigns } from '../store/campaigns.ts';
-import type { CampaignEvent, CampaignRunner } from './campaign-runner.ts';
+import type { CampaignEvent, CampaignRunner } from '../campaigns/campaign-runner.ts';
 import { parseBody, sendFailure } from './http.ts';
 
 const campaignRequestSchema = z.object({

@@ -5,7 +5,7 @@ import { fastify } from 'fastify';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Controller } from '../main.ts';
 import { agentPackageRoute } from './agent-package.ts';
-import type { CampaignRunner } from './campaign-runner.ts';
+import type { CampaignRunner } from '../campaigns/campaign-runner.ts';
 import { campaignRoutes } from './campaigns.ts';
 import { deploymentRoutes } from './deployments.ts';
 import { deviceRoutes } from './devices.ts';

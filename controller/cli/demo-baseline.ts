@@ -1,6 +1,6 @@
 // The comparison that a campaign itself does not make: one random subnet of the chosen one's latency, drawn and then measured.
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { measureSettled } from '../api/measure-beside.ts';
+import { measureSettled } from '../campaigns/measure-beside.ts';
 import type { Controller } from '../main.ts';
 import { macsOfSubnet } from '../materialise/macs.ts';
 import { budgetOf } from '../report/comparison.ts';

@@ -1,6 +1,6 @@
 // The demo's deployments, checked by the same test images through each; and the rest of the comparison, as far as time allows.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { measureFrontEnergy } from '../api/front-energy.ts';
+import { measureFrontEnergy } from '../campaigns/front-energy.ts';
 import type { FleetDevice } from '../fleet/fleet.ts';
 import { budgetOf, subnetsToTest } from '../report/comparison.ts';
 import { loadReportData, type ReportData } from '../report/data.ts';

@@ -3,7 +3,7 @@ import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { DEFAULT_PLAN, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { measureFrontEnergy } from '../api/front-energy.ts';
+import { measureFrontEnergy } from '../campaigns/front-energy.ts';
 import { endForGood, runCampaign } from '../campaign.ts';
 import { createCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
 import { AGENTS, type DemoRun } from './demo-run.ts';

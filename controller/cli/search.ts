@@ -1,7 +1,7 @@
 // `ofa-fleet search`: starts a campaign on the running controller and follows it to its end.
 import { z } from 'zod';
 import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
-import type { CampaignEvent, CampaignRequest } from '../api/campaign-runner.ts';
+import type { CampaignEvent, CampaignRequest } from '../campaigns/campaign-runner.ts';
 import { EXIT, fail, type Context } from './context.ts';
 import { createLiveDisplay } from './live-display.ts';
 import { progressLines } from './progress-lines.ts';

@@ -5,7 +5,7 @@ import { resolve } from 'node:path';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { failed } from '@ofa-fleet/shared/outcome.ts';
-import { createCampaignRunner } from '../api/campaign-runner.ts';
+import { createCampaignRunner } from '../campaigns/campaign-runner.ts';
 import { startApi } from '../api/server.ts';
 import { openController } from '../main.ts';
 import { EXIT, fail, type Context } from './context.ts';

@@ -10,7 +10,7 @@ import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
 import { openBlobStore, type BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { acquireHostLock, defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { median } from '@ofa-fleet/shared/statistics.ts';
-import { measureOnce } from '../../controller/api/measure-beside.ts';
+import { measureOnce } from '../../controller/campaigns/measure-beside.ts';
 import type { Fleet } from '../../controller/fleet/fleet.ts';
 import { startFleet } from '../../controller/fleet/start-fleet.ts';
 import { openDatabase } from '../../controller/store/database.ts';

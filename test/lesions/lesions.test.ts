@@ -10,7 +10,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN, type Measurement } from '../../shared/measurement.ts';
 import { ok } from '../../shared/outcome.ts';
 import { ascending, quantile, wilson } from '../../shared/statistics.ts';
-import { measureOnce } from '../../controller/api/measure-beside.ts';
+import { measureOnce } from '../../controller/campaigns/measure-beside.ts';
 import type { Fleet, JobEnd } from '../../controller/fleet/fleet.ts';
 import { randomSubnet } from '../../controller/search/operators.ts';
 import { below, stream } from '../../controller/search/rng.ts';

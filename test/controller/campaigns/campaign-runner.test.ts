@@ -7,7 +7,7 @@ import {
   type CampaignEvent,
   type CampaignRequest,
   type CampaignRunner,
-} from '../../../controller/api/campaign-runner.ts';
+} from '../../../controller/campaigns/campaign-runner.ts';
 import { listCampaigns, openJobsOf } from '../../../controller/store/campaigns.ts';
 import { openDatabase, type Db } from '../../../controller/store/database.ts';
 import { subnetId } from '../../../controller/subnet.ts';
