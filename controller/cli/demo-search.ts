@@ -13,7 +13,7 @@ import { progressLines } from './progress-lines.ts';
  * Less than a campaign that is not in a hurry asks: 3 %, and 10 effective samples, since WebAssembly's speed wanders over tenths of a second; a
  * disturbed measurement is cut short, its time being better spent on making it again.
  */
-const PLAN: Plan = { ...DEFAULT_PLAN, relativeHalfWidth: 0.03, minEffectiveSamples: 10, capMs: 2500 };
+const PLAN: Plan = { ...DEFAULT_PLAN, relativeHalfWidth: 0.03, minEffectiveSamples: 10, minTimedMs: 150, capMs: 2500 };
 
 /** The id of the campaign, at its end. */
 export async function searchAll({ options, context, controller, display, capAt }: DemoRun): Promise<Outcome<string>> {

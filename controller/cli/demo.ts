@@ -24,7 +24,7 @@ const TOKEN_LIFETIME_MS = 30 * 86_400_000;
 const COMPARISON_MS = 34_000;
 const JOIN_LIMIT_MS = 30_000;
 /** Enough to rank subnets that differ by two points; more would take the time of measurements. */
-const VALIDATION_IMAGES = 750;
+const VALIDATION_IMAGES = 600;
 
 export async function demo(options: DemoOptions, context: Context): Promise<number> {
   const capAt = performance.now() + options.cap * 1000;
