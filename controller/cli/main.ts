@@ -24,7 +24,7 @@ function addMaking(program: Command, run: Run): void {
   program
     .command('train')
     .description('train a supernet; started again after a kill, it goes on where it was')
-    .addOption(new Option('--preset <name>', 'search space that ships with the program (default: "fashion-tiny")'))
+    .addOption(new Option('--preset <name>', 'search space that ships with the program; IDX images fit: fashion-tiny (default)'))
     .addOption(new Option('--space <file>', 'search space as a JSON file'))
     .option('--data <dir>', 'folder with train- and t10k- IDX files, gzipped', DEBIAN_FASHION_MNIST)
     .requiredOption('--out <file>', 'the supernet, as safetensors')
