@@ -1,4 +1,4 @@
-// Order statistics for timings: quantiles, the distribution-free interval of the median, effective sample size; Wilson's interval for accuracy.
+// Order statistics for timings: quantiles, the distribution-free interval of the median, effective sample size; Student's t; Wilson's interval for accuracy.
 import type { Interval } from './measurement.ts';
 
 /** Quantile by linear interpolation between order statistics (Hyndman & Fan type 7) of values in ascending order. */
@@ -115,4 +115,31 @@ export function wilson(successes: number, n: number): Interval {
   const centre = (p + (z * z) / (2 * n)) / (1 + (z * z) / n);
   const half = (z / (1 + (z * z) / n)) * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
   return { lo: Math.max(0, centre - half), hi: Math.min(1, centre + half), level: 0.95, method: 'Wilson' };
+}
+
+/** Share of Student's t distribution with `freedom` (a whole number >= 1) degrees within ±t: Abramowitz & Stegun 26.7.3 and 26.7.4. */
+function studentCoverage(t: number, freedom: number): number {
+  const theta = Math.atan(t / Math.sqrt(freedom));
+  const square = Math.cos(theta) ** 2;
+  const isOdd = freedom % 2 === 1;
+  let term = isOdd ? Math.cos(theta) : 1;
+  let sum = freedom === 1 ? 0 : term;
+  for (let k = isOdd ? 3 : 2; k <= freedom - 2; k += 2) {
+    term *= ((k - 1) / k) * square;
+    sum += term;
+  }
+  return isOdd ? (2 / Math.PI) * (theta + Math.sin(theta) * sum) : Math.sin(theta) * sum;
+}
+
+/** The t within whose ± lies `level` (0..1, exclusive) of Student's distribution with `freedom` degrees: 2.776 at 0.95 and 4. */
+export function studentT(level: number, freedom: number): number {
+  let lo = 0;
+  let hi = 1;
+  while (studentCoverage(hi, freedom) < level) hi *= 2;
+  for (let step = 0; step < 60; step++) {
+    const middle = (lo + hi) / 2;
+    if (studentCoverage(middle, freedom) < level) lo = middle;
+    else hi = middle;
+  }
+  return (lo + hi) / 2;
 }

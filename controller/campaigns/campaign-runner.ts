@@ -6,7 +6,7 @@ import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { endForGood, runCampaign, type CampaignEnd, type CampaignProgress } from '../campaign.ts';
 import type { Controller } from '../main.ts';
 import { createCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
-import { measureFrontEnergy } from './front-energy.ts';
+import { afterSearch } from './after-search.ts';
 
 export interface CampaignRequest {
   readonly subnets: number;
@@ -60,7 +60,7 @@ export async function createCampaignRunner(
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
         clock: systemClock,
-        afterSearch: (signal) => measureFrontEnergy(controller, campaignId, signal),
+        afterSearch: (signal) => afterSearch(controller, campaignId, signal),
         onProgress: (progress) => tell({ kind: 'progress', campaignId, progress }),
       },
       campaignId,

@@ -1,6 +1,6 @@
 // The demo's deployments, checked by the same test images through each; and the rest of the comparison, as far as time allows.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { measureFrontEnergy } from '../campaigns/front-energy.ts';
+import { afterSearch } from '../campaigns/after-search.ts';
 import type { FleetDevice } from '../fleet/fleet.ts';
 import { budgetOf, subnetsToTest } from '../report/comparison.ts';
 import { loadReportData, type ReportData } from '../report/data.ts';
@@ -90,7 +90,7 @@ export async function compareWithOthers({ context, controller, comparisonEndsAt 
     const tested = await controller.testAccuracy(trial.subnet, signal);
     if (!tested.ok && tested.reason !== 'CANCELED') return tested;
   }
-  await measureFrontEnergy(controller, campaignId, signal); // what the search had no time for
+  await afterSearch(controller, campaignId, signal); // what the search had no time for
   if (signal.aborted && !context.signal.aborted) print('  Time is over: what could not be compared any more is left out below.');
   return ok(null);
 }

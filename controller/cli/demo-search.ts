@@ -3,7 +3,7 @@ import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { uuidV7 } from '@ofa-fleet/shared/ids.ts';
 import { DEFAULT_PLAN, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { measureFrontEnergy } from '../campaigns/front-energy.ts';
+import { afterSearch } from '../campaigns/after-search.ts';
 import { endForGood, runCampaign } from '../campaign.ts';
 import { createCampaign, listCampaigns, loadCampaign } from '../store/campaigns.ts';
 import { AGENTS, type DemoRun } from './demo-run.ts';
@@ -30,7 +30,7 @@ export async function searchAll({ options, context, controller, display, capAt }
         fleet,
         prepare: (subnet, signal) => controller.prepare(subnet, signal),
         clock: systemClock,
-        afterSearch: (signal) => measureFrontEnergy(controller, campaign.value.id, signal),
+        afterSearch: (signal) => afterSearch(controller, campaign.value.id, signal),
         onProgress: (progress) => {
           if (progress.note !== null) display.note(`  ${progress.note}`);
           display.show([...progressLines(progress), `  at most ${Math.max(0, Math.round((capAt - performance.now()) / 1000))} s more`]);

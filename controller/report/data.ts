@@ -8,6 +8,7 @@ import { loadCampaign, measurementsOf, type Campaign, type CampaignMeasurement }
 import { baselinesOf, servedChecksOf, type Baseline, type ServedCheck } from '../store/comparison.ts';
 import type { Db } from '../store/database.ts';
 import { settle, type ToldOutcome } from '../store/told.ts';
+import { processSpread, widened, type ProcessSpread } from './process-spread.ts';
 
 export interface ReportDevice {
   readonly deviceId: string;
@@ -23,6 +24,8 @@ export interface ReportData {
   /** Random subnets measured for the comparison alone, one a class; same form, kept out of every choice. */
   readonly baselines: readonly { readonly baseline: Baseline; readonly trial: Trial; readonly told: ToldOutcome | null }[];
   readonly measurements: readonly CampaignMeasurement[];
+  /** By device class; a class that measured nothing twice has none, and its intervals are those of single processes. */
+  readonly spreads: ReadonlyMap<string, ProcessSpread>;
   readonly artifacts: ReadonlyMap<string, ArtifactRow>;
   readonly accuracies: readonly AccuracyRow[];
   readonly served: readonly ServedCheck[];
@@ -46,11 +49,18 @@ export async function loadReportData(db: Db, campaignId: string): Promise<Outcom
   const devices = deviceRows
     .filter((row) => campaign.settings.deviceClasses.includes(row.device_class))
     .map((row) => ({ deviceId: row.device_id, name: row.name, deviceClass: row.device_class, info: parseInfo(row.info_json) }));
+  const spreads = new Map(
+    campaign.settings.deviceClasses.flatMap((name) => {
+      const spread = processSpread(measurements, name);
+      return spread === null ? [] : [[name, spread] as const];
+    }),
+  );
   return ok({
     campaign,
-    trials: trialsOf(campaign, artifacts),
-    baselines: baselines.value.flatMap((baseline) => baselineTrial(campaign, baseline, measurements, artifacts, accuracies)),
+    trials: trialsOf(campaign, artifacts, spreads),
+    baselines: baselines.value.flatMap((baseline) => baselineTrial(campaign, baseline, { measurements, artifacts, accuracies, spreads })),
     measurements,
+    spreads,
     artifacts,
     accuracies,
     served: await servedChecksOf(db, campaignId),
@@ -60,7 +70,7 @@ export async function loadReportData(db: Db, campaignId: string): Promise<Outcom
 }
 
 /** The subnets of a campaign with at least one number, in the order of their asks. */
-function trialsOf(campaign: Campaign, artifacts: ReadonlyMap<string, ArtifactRow>): readonly Trial[] {
+function trialsOf(campaign: Campaign, artifacts: ReportData['artifacts'], spreads: ReportData['spreads']): readonly Trial[] {
   return campaign.asks.flatMap(({ subnetId, subnet }): Trial[] => {
     const artifact = artifacts.get(subnetId);
     const told = campaign.tells.flatMap((tell) =>
@@ -69,7 +79,13 @@ function trialsOf(campaign: Campaign, artifacts: ReadonlyMap<string, ArtifactRow
     const error = told[0]?.objectives.error;
     if (artifact === undefined || error === undefined) return [];
     return [
-      { subnetId, subnet, macs: artifact.macs, error, latencyMs: Object.fromEntries(told.map((one) => [one.deviceClass, one.latency])) },
+      {
+        subnetId,
+        subnet,
+        macs: artifact.macs,
+        error,
+        latencyMs: Object.fromEntries(told.map((one) => [one.deviceClass, widened(one.latency, spreads.get(one.deviceClass) ?? null)])),
+      },
     ];
   });
 }
@@ -77,9 +93,7 @@ function trialsOf(campaign: Campaign, artifacts: ReadonlyMap<string, ArtifactRow
 function baselineTrial(
   campaign: Campaign,
   baseline: Baseline,
-  measurements: readonly CampaignMeasurement[],
-  artifacts: ReadonlyMap<string, ArtifactRow>,
-  accuracies: readonly AccuracyRow[],
+  { measurements, artifacts, accuracies, spreads }: Pick<ReportData, 'measurements' | 'artifacts' | 'accuracies' | 'spreads'>,
 ): ReportData['baselines'] {
   const { subnetId, subnet, deviceClass } = baseline;
   const artifact = artifacts.get(subnetId);
@@ -89,7 +103,7 @@ function baselineTrial(
   const own = measurements.filter((one) => one.purpose === 'baseline' && one.subnetId === subnetId && one.deviceClass === deviceClass);
   const tries = [...own].sort((a, b) => a.attempt - b.attempt).map(({ jobId, measurement }) => ({ jobId, outcome: ok(measurement) }));
   const told = settle(tries, error)?.outcome ?? null;
-  const latencyMs = told?.ok === true ? { [deviceClass]: told.value.latency } : {};
+  const latencyMs = told?.ok === true ? { [deviceClass]: widened(told.value.latency, spreads.get(deviceClass) ?? null) } : {};
   return [{ baseline, told, trial: { subnetId, subnet, macs: artifact.macs, error, latencyMs } }];
 }
 

@@ -3,6 +3,7 @@ import type { Measurement, Quantity } from '@ofa-fleet/shared/measurement.ts';
 import type { CampaignMeasurement } from '../store/campaigns.ts';
 import type { ReportData } from './data.ts';
 import { budgetOf } from './comparison.ts';
+import { spreadSentence } from './process-spread.ts';
 import { genesOf } from './trial-files.ts';
 
 export interface Evidence {
@@ -18,6 +19,7 @@ export const anchors = {
   accuracy: (subnetId: string, split: string) => `acc-${subnetId}-${safe(split)}`,
   subnet: (subnetId: string) => `net-${subnetId}`,
   budget: (deviceClass: string) => `budget-${deviceClass}`,
+  spread: (deviceClass: string) => `spread-${safe(deviceClass)}`,
   served: (deviceId: string, carrier: string) => `served-${safe(deviceId)}-${carrier}`,
   energy: (deviceId: string, rev: number) => `energy-${safe(deviceId)}-${rev}`,
 };
@@ -56,6 +58,11 @@ export function evidenceOf(data: ReportData): readonly Evidence[] {
       const links = budget.subnetIds.map((id) => `<a href="#${anchors.subnet(id)}">${id}</a>`).join(' ');
       return [section(anchors.budget(deviceClass), `Budget of ${escape(deviceClass)}`, [`${budget.latencyMs} ms. ${because}`, links])];
     }),
+    ...campaign.settings.deviceClasses.map((deviceClass) => {
+      const again = data.measurements.filter((one) => one.purpose === 'repeat' && one.deviceClass === deviceClass);
+      const links = again.map(({ jobId, subnetId }) => `<a href="#${anchors.measurement(jobId)}">${subnetId}</a>`);
+      return section(anchors.spread(deviceClass), `Processes of ${escape(deviceClass)}`, [spreadSentence(data.spreads.get(deviceClass) ?? null), list('measured again', links)]);
+    }),
     ...data.served.map((check) =>
       section(anchors.served(check.deviceId, check.carrier), `Served by ${escape(check.deviceClass)} over ${check.carrier}`, [
         `${check.agreeing} of ${check.images} answers are the controller's own; subnet ${check.subnetId}.`,
@@ -79,7 +86,7 @@ function measurementSection(
   const { verdict, latency, samplesMs, provenance } = measurement;
   const findings = verdict.findings.map(({ reason, effect, message }) => `${reason} (${effect}): ${escape(message)}`);
   return section(anchors.measurement(jobId), `Measurement ${escape(jobId)}`, [
-    `subnet <a href="#${anchors.subnet(subnetId)}">${subnetId}</a> on ${escape(deviceClass)} (${escape(deviceId)}), ${purpose}, try ${attempt}${believed || purpose === 'energy' ? '' : '; doubtful, and not used'}`,
+    `subnet <a href="#${anchors.subnet(subnetId)}">${subnetId}</a> on ${escape(deviceClass)} (${escape(deviceId)}), ${purpose}, try ${attempt}${believed || purpose === 'energy' || purpose === 'repeat' ? '' : '; doubtful, and not used'}`,
     `median ${latency.value ?? 'none'} ms, 95 % interval ${latency.ci === null ? 'none' : `${latency.ci.lo} to ${latency.ci.hi} ms (${escape(latency.ci.method)})`}; n = ${latency.n}, effective n = ${latency.nEff}; verdict: ${verdict.state}`,
     list('findings', findings),
     `load ${measurement.loadMs ?? 'none'} ms, first run ${measurement.firstRunMs ?? 'none'} ms, ${measurement.warmUpRuns ?? 'no'} runs of warm-up, binding alone ${measurement.bindingMs ?? 'not measured'} ms, p90 ${measurement.p90Ms ?? 'none'}, p99 ${measurement.p99Ms ?? 'none'}, max ${measurement.maxMs ?? 'none'} ms`,

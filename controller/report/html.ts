@@ -1,5 +1,6 @@
 // The campaign as one self-contained page. Every number is a link to the raw times, predictions or counters that it comes from.
 import type { Interval, Quantity } from '@ofa-fleet/shared/measurement.ts';
+import { spreadSentence } from './process-spread.ts';
 import { estimateMedian } from '@ofa-fleet/shared/statistics.ts';
 import type { ToldOutcome } from '../store/told.ts';
 import { compare, type ComparisonRow, type DeviceComparison } from './comparison.ts';
@@ -60,7 +61,7 @@ function headline(data: ReportData, link: Link): string {
         `<li>${deviceLine(
           name,
           devices.filter((device) => device.deviceClass === name),
-        )}</li>`,
+        )}. ${link(spreadSentence(data.spreads.get(name) ?? null), anchors.spread(name))}</li>`,
     )
     .join('');
   const end = { complete: 'all that was asked for', cap: 'the time cap ended it', stopped: 'stopped by the user', exhausted: 'nothing further could be measured', failed: 'the controller could not go on' }; // prettier-ignore

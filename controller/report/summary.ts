@@ -4,6 +4,7 @@ import { compare, type ComparisonRow, type DeviceComparison } from './comparison
 import type { ReportData } from './data.ts';
 import { millijoules, milliseconds, percent, percentWithin, threeDigits } from './format.ts';
 import { medianOf, whyNoEnergy } from './html.ts';
+import { spreadSentence } from './process-spread.ts';
 
 export function summaryLines(data: ReportData): readonly string[] {
   const { campaign, trials } = data;
@@ -12,7 +13,11 @@ export function summaryLines(data: ReportData): readonly string[] {
   const comparisons = compare(data);
   return [
     `${complete} subnets of ${campaign.settings.space.name} measured on ${deviceClasses.join(' and ')}.`,
-    ...comparisons.flatMap((comparison) => ['', ...deviceLines(comparison)]),
+    ...comparisons.flatMap((comparison) => [
+      '',
+      ...deviceLines(comparison),
+      `  ${spreadSentence(data.spreads.get(comparison.budget.deviceClass) ?? null)}`,
+    ]),
     '',
     ...differenceLines(comparisons),
     ...(data.served.length === 0 ? [] : ['', ...servedLines(data)]),

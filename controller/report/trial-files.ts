@@ -29,6 +29,7 @@ export function trialRows(data: ReportData): readonly TrialRow[] {
     const ask = asks.get(subnetId);
     if (ask === undefined) return [];
     const artifact = data.artifacts.get(subnetId);
+    const latency = data.trials.find((trial) => trial.subnetId === subnetId)?.latencyMs[deviceClass];
     const value = outcome.ok ? outcome.value : null;
     return [
       {
@@ -37,9 +38,9 @@ export function trialRows(data: ReportData): readonly TrialRow[] {
         deviceClass,
         state: outcome.ok ? outcome.value.state : outcome.reason,
         error: value?.objectives.error ?? null,
-        latencyMs: value?.latency.value ?? null,
-        latencyLoMs: value?.latency.ci?.lo ?? null,
-        latencyHiMs: value?.latency.ci?.hi ?? null,
+        latencyMs: latency?.value ?? null,
+        latencyLoMs: latency?.ci?.lo ?? null,
+        latencyHiMs: latency?.ci?.hi ?? null,
         macs: artifact?.macs ?? null,
         parameters: artifact?.parameters ?? null,
         resolution: ask.subnet.resolution,

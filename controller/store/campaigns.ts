@@ -54,8 +54,8 @@ export interface Campaign {
   readonly tells: readonly TellRow[];
 }
 
-/** `search`: one ask on one class; `energy`: joules of a member of the front; `baseline`: a subnet that only the comparison needs. */
-type Purpose = 'search' | 'energy' | 'baseline';
+/** `search`: one ask on one class; `repeat`: the same in another process; `energy`: joules of a member of the front; `baseline`: a subnet that only the comparison needs. */
+type Purpose = 'search' | 'repeat' | 'energy' | 'baseline';
 
 export interface MeasurementName {
   readonly campaignId: string;

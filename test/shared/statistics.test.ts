@@ -8,6 +8,7 @@ import {
   medianRanks,
   quantile,
   relativeHalfWidth,
+  studentT,
   wilson,
 } from '@ofa-fleet/shared/statistics.ts';
 
@@ -134,5 +135,26 @@ describe('quantiles and shares', () => {
     const { lo, hi } = wilson(9, 10);
     expect(lo).toBeCloseTo(0.5958, 4);
     expect(hi).toBeCloseTo(0.9821, 4);
+  });
+});
+
+describe("Student's t", () => {
+  // two-sided, from the printed tables (e.g. Abramowitz & Stegun, table 26.10)
+  it.each([
+    [0.95, 1, 12.706],
+    [0.95, 2, 4.303],
+    [0.95, 3, 3.182],
+    [0.95, 4, 2.776],
+    [0.95, 8, 2.306],
+    [0.95, 30, 2.042],
+    [0.99, 5, 4.032],
+    [0.5, 7, 0.711],
+    [0.999, 12, 4.318],
+  ])('at %d with %i degrees of freedom is %d', (level, freedom, t) => {
+    expect(studentT(level, freedom)).toBeCloseTo(t, 3);
+  });
+
+  it('nears the normal distribution with many degrees of freedom', () => {
+    expect(studentT(0.95, 100_000)).toBeCloseTo(1.96, 3);
   });
 });
