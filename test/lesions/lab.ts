@@ -4,16 +4,21 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { manifestSchema } from '../../shared/artifact.ts';
 import { systemClock } from '../../shared/clock.ts';
-import { DEFAULT_PLAN } from '../../shared/measurement.ts';
+import { DEFAULT_PLAN, type Plan } from '../../shared/measurement.ts';
 import { defaultHostLockPath } from '../../shared/node/host-lock.ts';
 import { runCampaign, type CampaignParts } from '../../controller/campaign.ts';
+import { afterSearch } from '../../controller/campaigns/after-search.ts';
 import { openController, SHIPPED_CHECKPOINT, type Controller } from '../../controller/main.ts';
+import { loadReportData } from '../../controller/report/data.ts';
 import { hypervolume } from '../../controller/search/hypervolume.ts';
 import { nonDominatedFronts } from '../../controller/search/pareto.ts';
-import { createCampaign, loadCampaign } from '../../controller/store/campaigns.ts';
+import { createCampaign } from '../../controller/store/campaigns.ts';
 import type { Subnet } from '../../controller/subnet.ts';
 import { value } from '../helpers/outcome.ts';
 import { startRealAgents, type RealAgent } from '../helpers/real-agents.ts';
+
+/** Beyond it a campaign of the lesions hangs. */
+const LONGEST_SEARCH_MS = 900_000;
 
 /** A subnet with what a campaign was told of it on one class. */
 export interface Point {
@@ -22,17 +27,27 @@ export interface Point {
   readonly error: number;
   readonly latencyMs: number;
   readonly ci: { readonly lo: number; readonly hi: number };
+  /** What a model that does nothing took in the same process. */
+  readonly bindingMs: number;
+}
+
+export interface SearchOptions {
+  readonly subnets: number;
+  readonly seed: number;
+  /** Every agent's where absent. */
+  readonly deviceClasses?: readonly string[];
+  readonly algorithm?: 'nsga2' | 'random';
+  readonly plan?: Plan;
+  readonly capMs?: number;
+  readonly fleet?: CampaignParts['fleet'];
 }
 
 export interface Lab {
   readonly controller: Controller;
-  /** Runs a campaign and gives what each class was told, by class; `censored` counts what had no number. */
-  search(options: {
-    readonly subnets: number;
-    readonly seed: number;
-    readonly capMs?: number;
-    readonly fleet?: CampaignParts['fleet'];
-  }): Promise<{ readonly points: Readonly<Record<string, readonly Point[]>>; readonly censored: readonly string[] }>;
+  /** Runs a campaign and gives what each class was told, by class; `censored` holds the reason of each that had no number. */
+  search(
+    options: SearchOptions,
+  ): Promise<{ readonly points: Readonly<Record<string, readonly Point[]>>; readonly censored: readonly string[] }>;
   /** Writes a model that the controller holds as a folder with `model.onnx`, and gives the file's path. */
   exportModel(manifestSha256: string): string;
   close(): Promise<void>;
@@ -58,30 +73,29 @@ export async function openLab(agents: readonly RealAgent[], checkpointPath = SHI
 
   return {
     controller,
-    async search({ subnets, seed, capMs, fleet = controller.fleet }) {
+    async search({ subnets, seed, capMs, plan = DEFAULT_PLAN, algorithm = 'nsga2', fleet = controller.fleet, ...options }) {
       const { db, checkpoint, splits, weightsHash } = controller;
       const id = `lesion-${campaigns++}`;
-      const deviceClasses = agents.map(({ name }) => name);
-      const settings = { subnets, seed, algorithm: 'nsga2' as const, deviceClasses, plan: DEFAULT_PLAN, budgetMs: null, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
+      const deviceClasses = [...(options.deviceClasses ?? agents.map(({ name }) => name))];
+      const settings = { subnets, seed, algorithm, deviceClasses, plan, budgetMs: null, validationSplit: splits.validation, testSplit: splits.test, space: checkpoint.space }; // prettier-ignore
       await createCampaign(db, { id, at: Date.now(), settings, weightsHash });
       const end = new AbortController();
-      const timer = setTimeout(() => end.abort('cap'), capMs ?? 600_000);
-      const parts = { db, fleet, prepare: (subnet: Subnet, signal: AbortSignal) => controller.prepare(subnet, signal), clock: systemClock, onProgress: () => undefined }; // prettier-ignore
+      const timer = setTimeout(() => end.abort('cap'), capMs ?? LONGEST_SEARCH_MS);
+      const parts = { db, fleet, prepare: (subnet: Subnet, signal: AbortSignal) => controller.prepare(subnet, signal), clock: systemClock, afterSearch: (signal: AbortSignal) => afterSearch(controller, id, signal), onProgress: () => undefined }; // prettier-ignore
       value(await runCampaign(parts, id, { end: end.signal, leave: new AbortController().signal }));
       clearTimeout(timer);
-      const { asks, tells } = value(await loadCampaign(db, id));
-      const points: Record<string, Point[]> = Object.fromEntries(deviceClasses.map((name) => [name, []]));
-      const censored: string[] = [];
-      for (const { subnetId, deviceClass, outcome } of tells) {
-        const ask = asks.find((one) => one.subnetId === subnetId);
-        if (ask === undefined) throw new Error(`told of ${subnetId}, which was not asked`);
-        if (!outcome.ok) censored.push(outcome.reason);
-        else {
-          const { objectives, latency } = outcome.value;
-          const ci = latency.ci ?? { lo: latency.value, hi: latency.value };
-          points[deviceClass]?.push({ subnetId, subnet: ask.subnet, error: objectives.error, latencyMs: latency.value, ci });
-        }
-      }
+      const { campaign, trials, measurements } = value(await loadReportData(db, id));
+      const censored = campaign.tells.flatMap(({ outcome }) => (outcome.ok ? [] : [outcome.reason]));
+      const onClass = (deviceClass: string) =>
+        trials.flatMap(({ subnetId, subnet, error, latencyMs }): Point[] => {
+          const latency = latencyMs[deviceClass];
+          if (latency === undefined) return [];
+          const behind = measurements.find(
+            (one) => one.purpose === 'search' && one.subnetId === subnetId && one.deviceClass === deviceClass,
+          );
+          return [{ subnetId, subnet, error, latencyMs: latency.value, ci: latency.ci ?? { lo: latency.value, hi: latency.value }, bindingMs: behind?.measurement.bindingMs ?? 0 }]; // prettier-ignore
+        });
+      const points = Object.fromEntries(deviceClasses.map((name) => [name, onClass(name)]));
       return { points, censored };
     },
     exportModel(manifestSha256) {

@@ -7,12 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterEach, describe, expect, it } from 'vitest';
-import { DEFAULT_PLAN, type Measurement } from '../../shared/measurement.ts';
+import { DEFAULT_PLAN, type Measurement, type Plan } from '../../shared/measurement.ts';
 import { ok } from '../../shared/outcome.ts';
-import { ascending, quantile, wilson } from '../../shared/statistics.ts';
+import { ascending, median, quantile, wilson } from '../../shared/statistics.ts';
 import { measureOnce } from '../../controller/campaigns/measure-beside.ts';
 import type { Fleet, JobEnd } from '../../controller/fleet/fleet.ts';
-import { randomSubnet } from '../../controller/search/operators.ts';
 import { below, stream } from '../../controller/search/rng.ts';
 import { largestSubnet, smallestSubnet, subnetId, type Subnet } from '../../controller/subnet.ts';
 import { encodeCheckpoint, readCheckpoint } from '../../controller/supernet/checkpoint.ts';
@@ -41,6 +40,10 @@ afterEach(async () => {
 /** Share of wrong answers beyond which a subnet adds nothing to a front. */
 const ERROR_LIMIT = 0.3;
 
+/** As the demo measures: its errors weigh more than 3 % of latency. */
+const QUICK_PLAN: Plan = { ...DEFAULT_PLAN, relativeHalfWidth: 0.03, minTimedMs: 150 };
+/** The check must be surer than what it checks: one process of a model is one draw. */
+const PLAIN_PROCESSES = 5;
 const TRIES = 5;
 let jobs = 0;
 
@@ -208,20 +211,23 @@ describe('a lesion of the feedback', () => {
 describe('a lesion of one operator on one device', () => {
   it('7x7 convolutions that are three times slower there drive their gene off its front, and not off the other device’s', async () => {
     const cut = await open([{ name: 'slowed', preload: new URL('./slow-kernel7.ts', import.meta.url) }, { name: 'plain' }]);
-    const { points } = await cut.search({ subnets: 60, seed: 5 });
-    const front = (deviceClass: string) => frontOf(points[deviceClass] ?? []).map(({ subnet }) => subnet.stages.flat());
+    // one campaign for each: asked together, either device would be shown what the other one likes
+    const front = async (deviceClass: string) => {
+      const { points } = await cut.search({ subnets: 150, seed: 5, deviceClasses: [deviceClass], plan: QUICK_PLAN });
+      return frontOf(points[deviceClass] ?? []).map(({ subnet }) => subnet.stages.flat());
+    };
+    const [slowed, plain] = [await front('slowed'), await front('plain')];
     const share7 = (nets: readonly (readonly { readonly kernel: number }[])[]) => {
       const blocks = nets.flat();
       return blocks.filter(({ kernel }) => kernel === 7).length / blocks.length;
     };
-    const [slowed, plain] = [front('slowed'), front('plain')];
     // 95 % interval of the difference, by resampling the members of both fronts
     const rng = stream(17, 0);
     const again = <T>(members: readonly T[]) => members.map(() => members[below(rng, members.length)] as T);
     const differences = ascending(Array.from({ length: 2000 }, () => share7(again(plain)) - share7(again(slowed))));
     const [lo, hi] = [quantile(differences, 0.025), quantile(differences, 0.975)];
     console.log(
-      `7x7 blocks on the front: plain ${(100 * share7(plain)).toFixed(1)} % of ${plain.flat().length}, slowed ${(100 * share7(slowed)).toFixed(1)} % of ${slowed.flat().length}; difference ${(100 * lo).toFixed(1)} to ${(100 * hi).toFixed(1)} points`,
+      `7x7 blocks on the front: plain ${(100 * share7(plain)).toFixed(1)} % of ${plain.flat().length} in ${plain.length} subnets, slowed ${(100 * share7(slowed)).toFixed(1)} % of ${slowed.flat().length} in ${slowed.length}; difference ${(100 * lo).toFixed(1)} to ${(100 * hi).toFixed(1)} points`,
     );
     expect(lo).toBeGreaterThan(0);
   });
@@ -230,23 +236,22 @@ describe('a lesion of one operator on one device', () => {
 describe('a check from outside', () => {
   it('of 30 random subnets, a plain loop finds at least 27 inside the agent’s interval plus the cost of the binding', async () => {
     const whole = await open([{ name: 'native' }]);
-    const { space } = whole.controller.checkpoint;
-    const rng = stream(13, 0);
+    const { points } = await whole.search({ subnets: 30, seed: 13, algorithm: 'random' });
+    const trials = points['native'] ?? [];
+    expect(trials).toHaveLength(30);
     let inside = 0;
-    for (let trial = 0; trial < 30; trial++) {
-      const subnet = randomSubnet(space, rng);
+    for (const { subnet, latencyMs, ci, bindingMs } of trials) {
       const { manifestSha256 } = value(await whole.controller.prepare(subnet, never));
-      const { latency, bindingMs } = await measureValid(whole, 'native', subnet);
+      const model = whole.exportModel(manifestSha256);
       const turn = value(await whole.controller.takeTurn(never));
-      const { stdout } = await run(process.execPath, [PLAIN_LOOP, whole.exportModel(manifestSha256)]);
+      const plain: number[] = [];
+      for (let i = 0; i < PLAIN_PROCESSES; i++) plain.push(Number((await run(process.execPath, [PLAIN_LOOP, model])).stdout));
       turn.release();
-      const plainMs = Number(stdout);
-      const slack = bindingMs ?? 0;
-      const { lo, hi } = latency.ci ?? { lo: NaN, hi: NaN };
-      const hit = plainMs >= lo - slack && plainMs <= hi + slack;
+      const plainMs = median(plain);
+      const hit = plainMs >= ci.lo - bindingMs && plainMs <= ci.hi + bindingMs;
       if (hit) inside++;
       console.log(
-        `${hit ? 'inside ' : 'OUTSIDE'} plain ${plainMs.toFixed(4)} agent ${latency.value?.toFixed(4)} [${lo.toFixed(4)}, ${hi.toFixed(4)}] binding ${slack.toFixed(4)} ms`,
+        `${hit ? 'inside ' : 'OUTSIDE'} plain ${plainMs.toFixed(4)} (${plain.map((ms) => ms.toFixed(4)).join(' ')}) agent ${latencyMs.toFixed(4)} [${ci.lo.toFixed(4)}, ${ci.hi.toFixed(4)}] binding ${bindingMs.toFixed(4)} ms`,
       );
     }
     console.log(`${inside} of 30 inside`);
