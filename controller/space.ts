@@ -5,6 +5,11 @@ import { z } from 'zod';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 
 const count = z.int().min(1);
+const ascending = <T extends z.ZodType<number>>(value: T) =>
+  z
+    .array(value)
+    .min(1)
+    .refine((values) => values.every((entry, i) => i === 0 || entry > (values[i - 1] as number)), 'must ascend without repeats');
 
 const stageSchema = z.strictObject({
   /** Output channels of every block of the stage. */
@@ -13,6 +18,16 @@ const stageSchema = z.strictObject({
   stride: z.union([z.literal(1), z.literal(2)]),
   activation: z.enum(['relu', 'h_swish']),
   squeezeExcite: z.boolean(),
+});
+
+/** Bits of a branch mask: which of a parallel block's branches are active. Numbers and order are OFAv2's (arXiv 2302.01888): 4 is MBConv alone. */
+export const BRANCH = { mbConv: 4, pointwise: 2, third: 1 } as const;
+
+const parallelSchema = z.strictObject({
+  /** Branch masks, ascending; elastic per block. Their union must be one of them, since it is the largest net's, and must hold the MBConv. */
+  masks: ascending(z.int().min(1).max(7)),
+  /** `transformation`: pool -> 1x1 convolution where channels change -> batch norm -> activation; `attention`: over 7x7 neighbourhoods. */
+  third: z.enum(['transformation', 'attention']),
 });
 
 const spaceSchema = z.strictObject({
@@ -24,25 +39,76 @@ const spaceSchema = z.strictObject({
   mean: z.array(z.number()),
   std: z.array(z.number().positive()),
   /** Input sides in pixels; images are resized bilinearly to it. */
-  resolutions: z.array(count).min(1),
+  resolutions: ascending(count),
   /** Stem: conv 3x3 (h_swish) then a fixed MBConv with expand ratio 1 (relu), both of this width. */
   stem: z.strictObject({ channels: count, stride: z.union([z.literal(1), z.literal(2)]) }),
   stages: z.array(stageSchema).min(1).max(8),
   /** Depthwise kernel sides, ascending, out of 3, 5, 7 and starting anywhere; elastic per block. */
-  kernels: z.array(z.union([z.literal(3), z.literal(5), z.literal(7)])).min(1),
+  kernels: ascending(z.union([z.literal(3), z.literal(5), z.literal(7)])),
   /** Expand ratios, ascending; elastic per block. */
-  expands: z.array(z.number().min(1).max(8)).min(1),
+  expands: ascending(z.number().min(1).max(8)),
   /** Blocks per stage, ascending; elastic per stage: the first d blocks are kept. */
-  depths: z.array(count).min(1),
+  depths: ascending(count),
   /** `early`: a classifier after each stage, a subnet ends at one of them; `single`: only after the last (OFAv2, EE and SE nets). */
   exits: z.enum(['early', 'single']),
   /** Intra-stage dense skips (OFAv2, D nets). */
   denseSkips: z.boolean(),
+  /** Parallel blocks (OFAv2, P nets): each block is the sum of its active branches. Absent where a block is an MBConv and nothing else. */
+  parallel: parallelSchema.optional(),
   /** Exit head widths relative to its stage's channels c: conv1x1 c -> expand·c, then linear expand·c -> mix·c. */
   head: z.strictObject({ expand: count, mix: count }),
 });
 
 export type Space = Readonly<z.infer<typeof spaceSchema>>;
+
+/** The stages of OFA-MobileNetV3 (arXiv 1908.09791) at given widths and strides: relu, then h_swish; squeeze-and-excitation where it has it. */
+function mobileNetV3Stages(channels: readonly number[], strides: readonly (1 | 2)[]): Space['stages'] {
+  return channels.map((width, s) => ({
+    channels: width,
+    stride: strides[s] as 1 | 2,
+    activation: s < 2 ? 'relu' : 'h_swish',
+    squeezeExcite: s === 1 || s >= 3,
+  }));
+}
+
+const PUBLISHED_CHOICES = { kernels: [3, 5, 7], expands: [3, 4, 6], depths: [2, 3, 4], head: { expand: 6, mix: 8 } };
+/** Widths of the published nets, [16, 24, 40, 80, 112, 160] times 1.0 and 1.2, rounded to multiples of 8; the first is the stem's. */
+const PUBLISHED_WIDTHS = { 'w1.0': [16, 24, 40, 80, 112, 160], 'w1.2': [24, 32, 48, 96, 136, 192] };
+
+/** Once-For-All's published space for ImageNet (arXiv 1908.09791). */
+function imageNet(width: keyof typeof PUBLISHED_WIDTHS): Space {
+  const [stem = 0, ...channels] = PUBLISHED_WIDTHS[width];
+  return {
+    name: `ofa-mbv3-${width}`,
+    inputChannels: 3,
+    classes: 1000,
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+    resolutions: Array.from({ length: 25 }, (_, i) => 128 + 4 * i),
+    stem: { channels: stem, stride: 2 },
+    stages: mobileNetV3Stages(channels, [2, 2, 2, 1, 2]),
+    ...PUBLISHED_CHOICES,
+    exits: 'single',
+    denseSkips: false,
+  };
+}
+
+/**
+ * OFAv2's space for Tiny ImageNet in its best form, EE_D (arXiv 2302.01888): the ImageNet net, strides and all, on images of 64 pixels, so
+ * that the last stage sees 2x2 pixels. That is as published, and why early exits help it so much.
+ */
+function tinyImageNet(width: keyof typeof PUBLISHED_WIDTHS): Space {
+  return {
+    ...imageNet(width),
+    name: `ofav2-64-${width}`,
+    classes: 200,
+    mean: [0.4802, 0.4481, 0.3975],
+    std: [0.277, 0.2691, 0.2821],
+    resolutions: [48, 52, 56, 60, 64],
+    exits: 'early',
+    denseSkips: true,
+  };
+}
 
 export const PRESETS: Readonly<Record<string, Space>> = {
   // Small enough to train in hours on two cores; OFAv2's best net form (EE_D) on grey images. The wide stem makes even the smallest
@@ -67,29 +133,10 @@ export const PRESETS: Readonly<Record<string, Space>> = {
     denseSkips: true,
     head: { expand: 4, mix: 1 },
   },
-  // The published Once-For-All space (arXiv 1908.09791, width multiplier 1.0, ImageNet).
-  'ofa-mbv3-w1.0': {
-    name: 'ofa-mbv3-w1.0',
-    inputChannels: 3,
-    classes: 1000,
-    mean: [0.485, 0.456, 0.406],
-    std: [0.229, 0.224, 0.225],
-    resolutions: [160, 176, 192, 208, 224],
-    stem: { channels: 16, stride: 2 },
-    stages: [
-      { channels: 24, stride: 2, activation: 'relu', squeezeExcite: false },
-      { channels: 40, stride: 2, activation: 'relu', squeezeExcite: true },
-      { channels: 80, stride: 2, activation: 'h_swish', squeezeExcite: false },
-      { channels: 112, stride: 1, activation: 'h_swish', squeezeExcite: true },
-      { channels: 160, stride: 2, activation: 'h_swish', squeezeExcite: true },
-    ],
-    kernels: [3, 5, 7],
-    expands: [3, 4, 6],
-    depths: [2, 3, 4],
-    exits: 'single',
-    denseSkips: false,
-    head: { expand: 6, mix: 8 },
-  },
+  'ofa-mbv3-w1.0': imageNet('w1.0'),
+  'ofa-mbv3-w1.2': imageNet('w1.2'),
+  'ofav2-64-w1.0': tinyImageNet('w1.0'),
+  'ofav2-64-w1.2': tinyImageNet('w1.2'),
 };
 
 /** Identity of the choices: first 16 hex digits of SHA-256 over the space's canonical JSON. Trained weights, subnets and predictors are bound to it. */
@@ -100,20 +147,31 @@ export function spaceId(space: Space): string {
 /** Parses an untrusted value; the message lists every mistake at once. */
 export function parseSpace(value: unknown, origin: string): Outcome<Space> {
   const parsed = spaceSchema.safeParse(value);
-  if (!parsed.success) {
-    const mistakes = parsed.error.issues.map((issue) => `${issue.path.join('.') || '(whole)'}: ${issue.message}`);
-    return failed('INVALID_INPUT', `${origin} is not a search space: ${mistakes.join('; ')}.`);
-  }
-  const space = parsed.data;
-  const mistakes: string[] = [];
-  for (const key of ['resolutions', 'kernels', 'expands', 'depths'] as const) {
-    if (space[key].some((value, i) => i > 0 && value <= (space[key][i - 1] ?? 0))) mistakes.push(`${key} must ascend without repeats`);
-  }
+  const mistakes = parsed.success ? [] : parsed.error.issues.map((issue) => `${issue.path.join('.') || '(whole)'}: ${issue.message}`);
+  // what ties two fields together, each pair where both are well formed, beside the other mistakes
+  const { shape } = spaceSchema;
+  const field = <K extends keyof Space>(key: K): Space[K] | undefined => {
+    const entry: unknown = typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[key] : undefined;
+    const one = shape[key].safeParse(entry);
+    return one.success ? (one.data as Space[K]) : undefined;
+  };
+  const channels = field('inputChannels');
   for (const key of ['mean', 'std'] as const) {
-    if (space[key].length !== space.inputChannels) mistakes.push(`${key} needs ${space.inputChannels} values, has ${space[key].length}`);
+    const values = field(key);
+    if (channels !== undefined && values !== undefined && values.length !== channels)
+      mistakes.push(`${key}: needs ${channels} values, has ${values.length}`);
   }
-  if (mistakes.length > 0) return failed('INVALID_INPUT', `${origin} is not a search space: ${mistakes.join('; ')}.`);
-  return ok(space);
+  const parallel = field('parallel');
+  if (parallel !== undefined) {
+    const union = parallel.masks.reduce((all, mask) => all | mask, 0);
+    if ((union & BRANCH.mbConv) === 0 || !parallel.masks.includes(union))
+      mistakes.push(`parallel.masks: ${parallel.masks.join(', ')} must hold their union with the MBConv, ${union | BRANCH.mbConv}`);
+    const odd = parallel.third === 'attention' ? (field('stages') ?? []).find((stage) => stage.channels % 2 === 1) : undefined;
+    if (odd !== undefined) mistakes.push(`stages: attention needs even channels, one has ${odd.channels}`);
+  }
+  return parsed.success && mistakes.length === 0
+    ? ok(parsed.data)
+    : failed('INVALID_INPUT', `${origin} is not a search space: ${mistakes.join('; ')}.`);
 }
 
 /** A preset by name, or a JSON file by path. */
@@ -128,11 +186,13 @@ export function loadSpace(nameOrFile: string): Outcome<Space> {
   }
 }
 
-/** JSON with sorted keys and no white space, so that equal values have equal bytes. */
+/** JSON with sorted keys and no white space, so that equal values have equal bytes; a field that is undefined is absent. */
 export function canonicalJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(canonicalJson).join(',')}]`;
   if (value !== null && typeof value === 'object') {
-    const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    const entries = Object.entries(value)
+      .filter(([, entry]) => entry !== undefined)
+      .sort(([a], [b]) => (a < b ? -1 : 1));
     return `{${entries.map(([key, entry]) => `${JSON.stringify(key)}:${canonicalJson(entry)}`).join(',')}}`;
   }
   return JSON.stringify(value);

@@ -1,7 +1,7 @@
 // Recomputes the batch-norm statistics of one subnet. The supernet's own are a mixture over all subnets and useless for any of them
 // (Once-For-All, arXiv 1908.09791: accuracy is near chance without this).
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { convNormsOf, withStatistics, type BatchNorm, type ExtractedNet } from '../supernet/extracted-net.ts';
+import { normsOf, withStatistics, type BatchNorm, type ExtractedNet } from '../supernet/extracted-net.ts';
 import { batchStatisticsOf, emitModel } from './emit.ts';
 import { batches, type InputImages } from './images.ts';
 import { openSession } from './session.ts';
@@ -19,7 +19,7 @@ export async function calibrate(net: ExtractedNet, images: InputImages, settings
   const opened = await openSession(emitModel(net, { batch: 'dynamic', statistics: 'batch' }), settings.threads);
   if (!opened.ok) return opened;
   const session = opened.value;
-  const names = convNormsOf(net).flatMap(({ norm }) => Object.values(batchStatisticsOf(norm)));
+  const names = normsOf(net).flatMap((norm) => Object.values(batchStatisticsOf(norm)));
   const sums = new Map<string, Float64Array>();
   try {
     for (const batch of batches(images, settings.batchSize)) {

@@ -2,10 +2,11 @@
 // convolutions would too, and no two subnets could share a file. ONNX Runtime fuses them when it loads the model.
 import {
   BATCH_NORM_EPSILON,
-  convNormsOf,
+  normsOf,
   skipSources,
   tensorsOf,
   type Activation,
+  type Attention,
   type BatchNorm,
   type Conv,
   type ConvNorm,
@@ -14,8 +15,12 @@ import {
   type Linear,
   type MbConv,
   type NamedTensor,
+  type NetBlock,
   type SqueezeExcite,
+  type Transformation,
 } from '../supernet/extracted-net.ts';
+import { mapSides } from '../supernet/widths.ts';
+import { emitAttention } from './emit-attention.ts';
 import { createGraph, type ExternalPlace, type GraphBuilder } from './graph.ts';
 
 export const INPUT = 'input';
@@ -48,7 +53,7 @@ export function batchStatisticsOf(norm: BatchNorm): { readonly mean: string; rea
 }
 
 export function emitModel(net: ExtractedNet, options: EmitOptions): EmittedModel {
-  const norms = convNormsOf(net).map((part) => part.norm);
+  const norms = normsOf(net);
   const ownStatistics = new Set(norms.flatMap((norm) => [norm.mean, norm.variance]));
   const tensors = tensorsOf(net).filter((tensor) => options.statistics === 'running' || !ownStatistics.has(tensor));
   const { places, files } = placeTensors(tensors);
@@ -135,20 +140,43 @@ function emitNet(graph: GraphBuilder, net: ExtractedNet, input: string, emitNorm
     });
     return graph.node(name, 'Mul', [x, gate]);
   };
-  const block = (name: string, x: string, part: MbConv): string => {
+  const mbConv = (name: string, x: string, part: MbConv): string => {
     const wide = part.expand === null ? x : convNorm(`${name}.expand`, x, part.expand);
     const filtered = convNorm(`${name}.depthwise`, wide, part.depthwise);
     const gated = part.squeezeExcite === null ? filtered : squeezeExcite(`${name}.se`, filtered, part.squeezeExcite);
     const projected = convNorm(`${name}.project`, gated, part.project);
     return part.identity ? graph.node(`${name}.sum`, 'Add', [projected, x]) : projected;
   };
-  const stage = (name: string, x: string, blocks: readonly MbConv[]): string => {
+  /** 2x2 pixels at stride 2; a map of odd `side` gets one row and column more, which neither the maximum nor the mean counts. */
+  const pool = (name: string, op: 'MaxPool' | 'AveragePool', x: string, side: number): string =>
+    graph.node(name, op, [x], { kernel_shape: [2, 2], strides: [2, 2], pads: [0, 0, side % 2, side % 2] });
+  const transformation = (name: string, x: string, part: Transformation, side: number): string => {
+    const pooled = part.pool === 1 ? x : pool(`${name}.pool`, 'MaxPool', x, side);
+    const mixed = part.conv === null ? pooled : conv(`${name}.conv`, pooled, part.conv);
+    return activate(`${name}.activation`, emitNorm(graph, name, mixed, part.norm), part.activation);
+  };
+  const attention = (name: string, x: string, part: Attention, side: number): string => {
+    const project = (label: 'query' | 'key' | 'value') => conv(`${name}.${label}.conv`, x, part[label]);
+    const maps = { query: project('query'), key: project('key'), value: project('value') };
+    const y = emitAttention(graph, name, maps, part, side);
+    return part.pool === 1 ? y : pool(`${name}.pool`, 'AveragePool', y, side);
+  };
+  const block = (name: string, x: string, part: NetBlock, side: number): string => {
+    const { pointwise, third } = part;
+    const branches: string[] = [];
+    if (part.mbConv !== null) branches.push(mbConv(name, x, part.mbConv));
+    if (pointwise !== null) branches.push(convNorm(`${name}.pointwise`, x, pointwise));
+    if (third?.kind === 'transformation') branches.push(transformation(`${name}.transformation`, x, third, side));
+    if (third?.kind === 'attention') branches.push(attention(`${name}.attention`, x, third, side));
+    return branches.reduce((sum, branch, i) => graph.node(`${name}.branches.${i}`, 'Add', [sum, branch]));
+  };
+  const stage = (name: string, x: string, blocks: readonly NetBlock[], sides: readonly number[]): string => {
     const y = [x];
     const skipSum = (t: number): string =>
       skipSources(net.space.denseSkips, t)
         .map((source) => y[source] as string)
         .reduce((sum, term, i) => graph.node(`${name}.skip${t}.${i}`, 'Add', [sum, term]));
-    blocks.forEach((part, b) => y.push(block(`${name}.${b}`, skipSum(b), part)));
+    blocks.forEach((part, b) => y.push(block(`${name}.${b}`, skipSum(b), part, sides[Math.min(b, 1)] as number)));
     return skipSum(blocks.length);
   };
   const linear = (name: string, x: string, { weight, bias }: Linear): string =>
@@ -159,9 +187,10 @@ function emitNet(graph: GraphBuilder, net: ExtractedNet, input: string, emitNorm
     return linear(OUTPUT, activate('exit.mix.activation', mixed, 'h_swish'), head.classifier);
   };
 
-  const first = block('first', convNorm('stem', input, net.stem), net.first);
+  const sides = mapSides(net.space, net.subnet.resolution);
+  const first = mbConv('first', convNorm('stem', input, net.stem), net.first);
   return exit(
-    net.stages.reduce((x, blocks, s) => stage(`stages.${s}`, x, blocks), first),
+    net.stages.reduce((x, blocks, s) => stage(`stages.${s}`, x, blocks, sides.slice(s)), first),
     net.exit,
   );
 }

@@ -3,7 +3,7 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Checkpoint } from '../supernet/checkpoint.ts';
 import type { Weights } from '../supernet/elastic.ts';
-import { convNormsOf, type ExtractedNet } from '../supernet/extracted-net.ts';
+import { normsOf, type ExtractedNet } from '../supernet/extracted-net.ts';
 import { forward } from '../supernet/supernet.ts';
 import type { InputImages } from './images.ts';
 
@@ -16,7 +16,7 @@ export function supernetWeights(checkpoint: Checkpoint): Weights {
 export async function supernetLogits(weights: Weights, net: ExtractedNet, images: InputImages): Promise<Float32Array> {
   const logits = tf.tidy(() => {
     const statistics = new Map(
-      convNormsOf(net).map(({ norm: { mean, variance } }) => [
+      normsOf(net).map(({ mean, variance }) => [
         mean.name.replace(/\.mean$/, ''),
         { mean: tf.tensor1d(mean.data), variance: tf.tensor1d(variance.data) },
       ]),

@@ -16,7 +16,7 @@ export interface TrialRow {
   readonly macs: number | null;
   readonly parameters: number | null;
   readonly resolution: number;
-  /** e.g. `k3e4,k5e6|k7e3`: stages apart by `|`, blocks by `,`. */
+  /** e.g. `k3e4,k5e6|k7e3`: stages apart by `|`, blocks by `,`; in spaces with parallel blocks each begins with its mask: `m7k3e4,m3`. */
   readonly genes: string;
   /** Files under samples/ that hold the raw times. */
   readonly measurements: readonly string[];
@@ -52,7 +52,9 @@ export function trialRows(data: ReportData): readonly TrialRow[] {
 }
 
 export function genesOf(stages: ReportData['campaign']['asks'][number]['subnet']['stages']): string {
-  return stages.map((blocks) => blocks.map(({ kernel, expand }) => `k${kernel}e${expand}`).join(',')).join('|');
+  const block = ({ mask, kernel, expand }: (typeof stages)[number][number]) =>
+    `${mask === undefined ? '' : `m${mask}`}${kernel === undefined ? '' : `k${kernel}e${expand}`}`;
+  return stages.map((blocks) => blocks.map(block).join(',')).join('|');
 }
 
 /** RFC 4180: CRLF, quotes where a field needs them. */

@@ -7,12 +7,15 @@ import { randomSubnet } from './operators.ts';
 import type { Rng } from './rng.ts';
 import type { Trial } from './trial.ts';
 
-/** True where all blocks share one kernel and one expand ratio and all stages one depth. */
+/** True where all blocks share one mask, one kernel and one expand ratio and all stages one depth. */
 export function isUniform(subnet: Subnet): boolean {
   const blocks = subnet.stages.flat();
-  const one = (values: readonly number[]) => new Set(values).size <= 1;
+  const one = (values: readonly (number | undefined)[]) => new Set(values).size <= 1;
   return (
-    one(subnet.stages.map((stage) => stage.length)) && one(blocks.map((block) => block.kernel)) && one(blocks.map((block) => block.expand))
+    one(subnet.stages.map((stage) => stage.length)) &&
+    one(blocks.map((block) => block.mask)) &&
+    one(blocks.map((block) => block.kernel)) &&
+    one(blocks.map((block) => block.expand))
   );
 }
 

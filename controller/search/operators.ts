@@ -1,6 +1,6 @@
 // Variation on ragged subnets: draw, cross, mutate. Only genes that are alive exist, so the operators add or cut blocks and stages themselves.
 import type { Space } from '../space.ts';
-import type { Block, Subnet } from '../subnet.ts';
+import { blockOf, masksOf, type Block, type Subnet } from '../subnet.ts';
 import { below, chance, pick, type Rng } from './rng.ts';
 
 /** How many stages a subnet of the space may have. */
@@ -8,7 +8,7 @@ export function stageCounts(space: Space): readonly number[] {
   return space.exits === 'early' ? space.stages.map((_, i) => i + 1) : [space.stages.length];
 }
 
-/** Every gene uniform and independent: exit, depth of each stage, kernel and expand ratio of each block, resolution. */
+/** Every gene uniform and independent: exit, depth of each stage, branch mask, kernel and expand ratio of each block, resolution. */
 export function randomSubnet(space: Space, rng: Rng): Subnet {
   const resolution = pick(rng, space.resolutions);
   const stages = Array.from({ length: pick(rng, stageCounts(space)) }, () => randomStage(space, rng));
@@ -20,12 +20,13 @@ function randomStage(space: Space, rng: Rng): Block[] {
 }
 
 function randomBlock(space: Space, rng: Rng): Block {
-  return { kernel: pick(rng, space.kernels), expand: pick(rng, space.expands) };
+  const masks = masksOf(space);
+  return blockOf(masks === null ? null : pick(rng, masks), pick(rng, space.kernels), pick(rng, space.expands));
 }
 
 /**
- * Uniform crossover. Exit and depths come from either parent, as do kernel and expand ratio of each block both have; a stage or block that
- * only one parent has is that parent's.
+ * Uniform crossover. Exit and depths come from either parent, as do mask, kernel and expand ratio of each block both have; a stage, block or
+ * gene that only one parent has is that parent's.
  */
 export function crossover(a: Subnet, b: Subnet, rng: Rng): Subnet {
   const either = <T>(x: T, y: T): T => (chance(rng, 0.5) ? x : y);
@@ -38,25 +39,34 @@ export function crossover(a: Subnet, b: Subnet, rng: Rng): Subnet {
       const x = ofA[i];
       const y = ofB[i];
       if (x === undefined || y === undefined) return (x ?? y) as Block;
-      return { kernel: either(x.kernel, y.kernel), expand: either(x.expand, y.expand) };
+      return crossBlocks(x, y, either);
     });
   });
   return { resolution, stages };
 }
 
+/** The child's mask is one parent's, so where it has the MBConv that parent has kernel and expand ratio. */
+function crossBlocks(x: Block, y: Block, either: <T>(x: T, y: T) => T): Block {
+  const mask = x.mask === undefined || y.mask === undefined ? null : either(x.mask, y.mask);
+  const gene = (a: number | undefined, b: number | undefined) => (a === undefined || b === undefined ? (a ?? b) : either(a, b));
+  return blockOf(mask, gene(x.kernel, y.kernel) ?? 0, gene(x.expand, y.expand) ?? 0);
+}
+
 /** Genes of a subnet that can take another value: the basis of a mutation rate per gene. */
 export function geneCount(space: Space, subnet: Subnet): number {
-  const blocks = subnet.stages.reduce((sum, stage) => sum + stage.length, 0);
+  const blocks = subnet.stages.flat();
+  const withMbConv = blocks.filter((block) => block.kernel !== undefined);
   const elastic = (values: readonly number[]) => (values.length > 1 ? 1 : 0);
   return (
     elastic(space.resolutions) +
     elastic(stageCounts(space)) +
     elastic(space.depths) * subnet.stages.length +
-    (elastic(space.kernels) + elastic(space.expands)) * blocks
+    elastic(masksOf(space) ?? []) * blocks.length +
+    (elastic(space.kernels) + elastic(space.expands)) * withMbConv.length
   );
 }
 
-/** Each gene takes another value of the space with probability `rate`; blocks and stages that this adds are drawn, those it cuts are gone. */
+/** Each gene takes another value of the space with probability `rate`; blocks, stages and genes that this adds are drawn, those it cuts are gone. */
 export function mutate(space: Space, subnet: Subnet, rate: number, rng: Rng): Subnet {
   const gene = (value: number, allowed: readonly number[]) =>
     allowed.length > 1 && chance(rng, rate) ? another(value, allowed, rng) : value;
@@ -67,7 +77,10 @@ export function mutate(space: Space, subnet: Subnet, rate: number, rng: Rng): Su
     return Array.from({ length: gene(blocks.length, space.depths) }, (_, i): Block => {
       const block = blocks[i];
       if (block === undefined) return randomBlock(space, rng);
-      return { kernel: gene(block.kernel, space.kernels), expand: gene(block.expand, space.expands) };
+      const masks = masksOf(space);
+      const mask = masks === null || block.mask === undefined ? null : gene(block.mask, masks);
+      if (block.kernel !== undefined) return blockOf(mask, gene(block.kernel, space.kernels), gene(block.expand, space.expands));
+      return blockOf(mask, pick(rng, space.kernels), pick(rng, space.expands));
     });
   });
   return { resolution, stages };

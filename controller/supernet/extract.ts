@@ -1,10 +1,11 @@
 // Cuts one subnet out of a supernet as plain values: channels sliced, kernels transformed and baked in, layouts turned to ONNX's.
 // Plain arithmetic, so that whoever only exports needs no TensorFlow.js.
 import type { Space } from '../space.ts';
-import type { Subnet } from '../subnet.ts';
+import { hasBranch, type Block, type MbConvBlock, type Subnet } from '../subnet.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import type {
   Activation,
+  Attention,
   BatchNorm,
   Conv,
   ConvNorm,
@@ -13,11 +14,15 @@ import type {
   Linear,
   MbConv,
   NamedTensor,
+  NetBlock,
   SqueezeExcite,
+  Transformation,
 } from './extracted-net.ts';
 import { kernelMatrixName } from './parameters.ts';
 import type { PlainTensor } from './safetensors.ts';
 import { midChannels, squeezeChannels } from './widths.ts';
+
+type Stage = Space['stages'][number];
 
 /** The batch norms keep the supernet's running averages (`statistics: 'mixture'`): calibrate before use. `subnet` must be one of the checkpoint's space. */
 export function extractSubnet(checkpoint: Pick<Checkpoint, 'space' | 'tensors'>, subnet: Subnet): ExtractedNet {
@@ -83,6 +88,54 @@ export function extractSubnet(checkpoint: Pick<Checkpoint, 'space' | 'tensors'>,
     });
     return { reduce: conv('reduce', mid, hidden), expand: conv('expand', hidden, mid) };
   };
+  const mbConv = (name: string, inputs: number, { kernel, expand }: MbConvBlock, stage: Stage, stride: 1 | 2): MbConv => {
+    const mid = midChannels(inputs, expand);
+    return {
+      expand: convNorm(`${name}.expand`, inputs, mid, 1, stage.activation),
+      depthwise: depthwise(`${name}.depthwise`, space.kernels, kernel, mid, stride, stage.activation),
+      squeezeExcite: stage.squeezeExcite ? squeezeExcite(`${name}.squeeze`, mid) : null,
+      project: convNorm(`${name}.project`, mid, stage.channels, 1, null),
+      identity: stride === 1 && inputs === stage.channels,
+    };
+  };
+  const pointwiseConv = (name: string, inputs: number, outputs: number, bias: boolean): Conv => ({
+    weight: filter(`${name}.weight`, inputs, outputs),
+    bias: bias ? vector(`${name}.bias`, outputs) : null,
+    stride: 1,
+    padding: 0,
+    groups: 1,
+  });
+  const transformation = (name: string, inputs: number, stage: Stage, stride: 1 | 2): Transformation => ({
+    kind: 'transformation',
+    pool: stride,
+    conv: inputs === stage.channels ? null : pointwiseConv(name, inputs, stage.channels, true),
+    norm: norm(name, stage.channels),
+    activation: stage.activation,
+  });
+  const attention = (name: string, inputs: number, outputs: number, stride: 1 | 2): Attention => {
+    const conv = (part: string) => pointwiseConv(`${name}.${part}`, inputs, outputs, false);
+    const offsets = (part: string): NamedTensor => ({ name: `${name}.${part}`, ...tensor(`${name}.${part}`) });
+    return {
+      kind: 'attention',
+      query: conv('query'),
+      key: conv('key'),
+      value: conv('value'),
+      rows: offsets('rows'),
+      columns: offsets('columns'),
+      pool: stride,
+    };
+  };
+  const block = (name: string, inputs: number, genes: Block, stage: Stage, stride: 1 | 2): NetBlock => {
+    const third = () =>
+      space.parallel?.third === 'attention'
+        ? attention(`${name}.attention`, inputs, stage.channels, stride)
+        : transformation(`${name}.transformation`, inputs, stage, stride);
+    return {
+      mbConv: genes.kernel === undefined ? null : mbConv(name, inputs, genes, stage, stride),
+      pointwise: hasBranch(genes, 'pointwise') ? convNorm(`${name}.pointwise`, inputs, stage.channels, stride, stage.activation) : null,
+      third: hasBranch(genes, 'third') ? third() : null,
+    };
+  };
   /** [in, out] -> [out, in] */
   const linear = (name: string, biasName: string | null): Linear => {
     const { shape, data } = tensor(name);
@@ -94,19 +147,11 @@ export function extractSubnet(checkpoint: Pick<Checkpoint, 'space' | 'tensors'>,
   const { channels: stemChannels, stride: stemStride } = space.stem;
   let channels = stemChannels;
   const stages = subnet.stages.map((blocks, s) => {
-    const stage = space.stages[s] as Space['stages'][number];
-    return blocks.map(({ kernel, expand }, b): MbConv => {
-      const name = `stages.${s}.${b}`;
-      const [inputs, stride] = [channels, b === 0 ? stage.stride : 1];
-      const mid = midChannels(inputs, expand);
+    const stage = space.stages[s] as Stage;
+    return blocks.map((genes, b): NetBlock => {
+      const inputs = channels;
       channels = stage.channels;
-      return {
-        expand: convNorm(`${name}.expand`, inputs, mid, 1, stage.activation),
-        depthwise: depthwise(`${name}.depthwise`, space.kernels, kernel, mid, stride, stage.activation),
-        squeezeExcite: stage.squeezeExcite ? squeezeExcite(`${name}.squeeze`, mid) : null,
-        project: convNorm(`${name}.project`, mid, stage.channels, 1, null),
-        identity: stride === 1 && inputs === stage.channels,
-      };
+      return block(`stages.${s}.${b}`, inputs, genes, stage, b === 0 ? stage.stride : 1);
     });
   });
   const exitName = `exits.${subnet.stages.length - 1}`;

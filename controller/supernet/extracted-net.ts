@@ -25,7 +25,7 @@ export interface BatchNorm {
 export interface Conv {
   /** [out, in / groups, k, k]; a depthwise conv has groups = out and shape [C, 1, k, k]. */
   readonly weight: NamedTensor;
-  /** [out], or null. Only the convolutions inside squeeze-and-excitation have one. */
+  /** [out], or null. Only the convolutions inside squeeze-and-excitation and transformations have one. */
   readonly bias: NamedTensor | null;
   readonly stride: 1 | 2;
   /** Zeros added on each of the four sides: floor(k / 2), at stride 2 as well. */
@@ -60,6 +60,47 @@ export interface MbConv {
   readonly identity: boolean;
 }
 
+/**
+ * The third branch of a parallel block (OFAv2, arXiv 2302.01888): pool? -> conv? -> batch norm -> activation. The 1x1 convolution, with bias, is
+ * there where the channels change.
+ */
+export interface Transformation {
+  readonly kind: 'transformation';
+  /** 1: none; 2: maximum over 2x2 pixels at stride 2, a last odd row or column by itself. */
+  readonly pool: 1 | 2;
+  readonly conv: Conv | null;
+  readonly norm: BatchNorm;
+  readonly activation: Activation;
+}
+
+/** Sides of the neighbourhood that attention looks at. */
+export const ATTENTION_SIDE = 7;
+
+/**
+ * The third branch's other form: each pixel's channel is the mean of `value` over the 7x7 neighbours (zeros beyond the map), weighted by the
+ * softmax over them of query · (key + offset), channel by channel; then the mean over 2x2 pixels where `pool` is 2. Neither scale nor batch norm
+ * nor activation. Offsets depend on the neighbour's row in the first half of the channels, on its column in the second.
+ */
+export interface Attention {
+  readonly kind: 'attention';
+  readonly query: Conv;
+  readonly key: Conv;
+  readonly value: Conv;
+  /** [7, out / 2]: by row of the neighbour, from above to below. */
+  readonly rows: NamedTensor;
+  /** [7, out / 2]: by column, from left to right. */
+  readonly columns: NamedTensor;
+  readonly pool: 1 | 2;
+}
+
+/** The sum of its branches, all of the same input; null where inactive. Spaces without parallel blocks have the MBConv alone. */
+export interface NetBlock {
+  readonly mbConv: MbConv | null;
+  /** 1x1 convolution with the block's stride. */
+  readonly pointwise: ConvNorm | null;
+  readonly third: Transformation | Attention | null;
+}
+
 export interface Linear {
   /** [out, in] */
   readonly weight: NamedTensor;
@@ -86,7 +127,7 @@ export interface ExtractedNet {
   readonly stem: ConvNorm;
   readonly first: MbConv;
   /** Active stages with their active blocks. Stage output and block inputs follow `skipSources`. */
-  readonly stages: readonly (readonly MbConv[])[];
+  readonly stages: readonly (readonly NetBlock[])[];
   readonly exit: ExitHead;
 }
 
@@ -100,14 +141,14 @@ export function skipSources(denseSkips: boolean, t: number): number[] {
   return [t, ...earlier];
 }
 
-/** The net's parts with a batch norm, in order of execution. */
-export function convNormsOf(net: ExtractedNet): ConvNorm[] {
-  const blocks = [net.first, ...net.stages.flat()];
-  return [
-    net.stem,
-    ...blocks.flatMap((block) => [...(block.expand === null ? [] : [block.expand]), block.depthwise, block.project]),
-    net.exit.conv,
-  ];
+/** The net's batch norms, in order of execution. */
+export function normsOf(net: ExtractedNet): BatchNorm[] {
+  const norms: BatchNorm[] = [];
+  withStatistics(net, net.statistics, (norm) => {
+    norms.push(norm);
+    return { mean: norm.mean.data, variance: norm.variance.data };
+  });
+  return norms;
 }
 
 /** The same net with other batch-norm statistics; `replace` is asked once per batch norm, in order of execution. */
@@ -116,22 +157,28 @@ export function withStatistics(
   statistics: ExtractedNet['statistics'],
   replace: (norm: BatchNorm) => { readonly mean: Float32Array; readonly variance: Float32Array },
 ): ExtractedNet {
-  const renew = (part: ConvNorm): ConvNorm => {
-    const { mean, variance } = replace(part.norm);
-    const norm = { ...part.norm, mean: { ...part.norm.mean, data: mean }, variance: { ...part.norm.variance, data: variance } };
-    return { ...part, norm };
+  const renewNorm = (norm: BatchNorm): BatchNorm => {
+    const { mean, variance } = replace(norm);
+    return { ...norm, mean: { ...norm.mean, data: mean }, variance: { ...norm.variance, data: variance } };
   };
-  const renewBlock = (block: MbConv): MbConv => ({
-    ...block,
-    expand: block.expand === null ? null : renew(block.expand),
-    depthwise: renew(block.depthwise),
-    project: renew(block.project),
+  const renew = (part: ConvNorm): ConvNorm => ({ ...part, norm: renewNorm(part.norm) });
+  const renewMbConv = (part: MbConv): MbConv => ({
+    ...part,
+    expand: part.expand === null ? null : renew(part.expand),
+    depthwise: renew(part.depthwise),
+    project: renew(part.project),
   });
+  const renewBlock = ({ mbConv, pointwise, third }: NetBlock): NetBlock => ({
+    mbConv: mbConv === null ? null : renewMbConv(mbConv),
+    pointwise: pointwise === null ? null : renew(pointwise),
+    third: third?.kind === 'transformation' ? { ...third, norm: renewNorm(third.norm) } : third,
+  });
+  // an object's fields are made in the order in which they are written, which is the order of execution
   return {
     ...net,
     statistics,
     stem: renew(net.stem),
-    first: renewBlock(net.first),
+    first: renewMbConv(net.first),
     stages: net.stages.map((blocks) => blocks.map(renewBlock)),
     exit: { ...net.exit, conv: renew(net.exit.conv) },
   };
@@ -140,13 +187,23 @@ export function withStatistics(
 /** Every tensor of the net, in order of execution. */
 export function tensorsOf(net: ExtractedNet): NamedTensor[] {
   const conv = (part: Conv | Linear): NamedTensor[] => (part.bias === null ? [part.weight] : [part.weight, part.bias]);
-  const convNorm = ({ conv: c, norm }: ConvNorm): NamedTensor[] => [...conv(c), norm.gamma, norm.beta, norm.mean, norm.variance];
-  const block = (part: MbConv): NamedTensor[] => [
+  const norms = ({ gamma, beta, mean, variance }: BatchNorm): NamedTensor[] => [gamma, beta, mean, variance];
+  const convNorm = ({ conv: c, norm }: ConvNorm): NamedTensor[] => [...conv(c), ...norms(norm)];
+  const mbConv = (part: MbConv): NamedTensor[] => [
     ...(part.expand === null ? [] : convNorm(part.expand)),
     ...convNorm(part.depthwise),
     ...(part.squeezeExcite === null ? [] : [...conv(part.squeezeExcite.reduce), ...conv(part.squeezeExcite.expand)]),
     ...convNorm(part.project),
   ];
+  const third = (part: Transformation | Attention): NamedTensor[] =>
+    part.kind === 'transformation'
+      ? [...(part.conv === null ? [] : conv(part.conv)), ...norms(part.norm)]
+      : [part.query.weight, part.key.weight, part.value.weight, part.rows, part.columns];
+  const block = (part: NetBlock): NamedTensor[] => [
+    ...(part.mbConv === null ? [] : mbConv(part.mbConv)),
+    ...(part.pointwise === null ? [] : convNorm(part.pointwise)),
+    ...(part.third === null ? [] : third(part.third)),
+  ];
   const exit = [...convNorm(net.exit.conv), ...conv(net.exit.mix), ...conv(net.exit.classifier)];
-  return [...convNorm(net.stem), ...block(net.first), ...net.stages.flat().flatMap(block), ...exit];
+  return [...convNorm(net.stem), ...mbConv(net.first), ...net.stages.flat().flatMap(block), ...exit];
 }

@@ -1,10 +1,14 @@
 // Every tensor of a supernet: name, shape, kind and first value, derived from the space alone. Training, checkpoints and extraction
 // all go by these names.
-import type { Space } from '../space.ts';
+import { BRANCH, type Space } from '../space.ts';
+import { ATTENTION_SIDE } from './extracted-net.ts';
 import { midChannels, squeezeChannels } from './widths.ts';
 
-/** `mean` and `variance` are running statistics, the rest is trained; weight decay applies to `conv` and `linear` only. */
-export type ParameterKind = 'conv' | 'linear' | 'bias' | 'gamma' | 'beta' | 'kernel-matrix' | 'mean' | 'variance';
+/**
+ * `mean` and `variance` are running statistics, the rest is trained; weight decay applies to `conv` and `linear` only. `offset`: what
+ * attention adds to its keys by place.
+ */
+export type ParameterKind = 'conv' | 'linear' | 'bias' | 'gamma' | 'beta' | 'kernel-matrix' | 'offset' | 'mean' | 'variance';
 
 export interface Parameter {
   readonly name: string;
@@ -46,6 +50,23 @@ export function parametersOf(space: Space): Parameter[] {
     norm(name, channels);
   };
 
+  /** Branches that are never sliced; those that no mask of the space has are not there. */
+  const parallelBranches = (name: string, from: number, to: number, { masks, third }: NonNullable<Space['parallel']>) => {
+    const used = (branch: keyof typeof BRANCH) => masks.some((mask) => (mask & BRANCH[branch]) !== 0);
+    if (used('pointwise')) convNorm(`${name}.pointwise`, 1, from, to);
+    if (!used('third')) return;
+    if (third === 'transformation') {
+      if (from !== to) {
+        add('conv', `${name}.transformation.weight`, [1, 1, from, to]);
+        add('bias', `${name}.transformation.bias`, [to]);
+      }
+      norm(`${name}.transformation`, to);
+    } else {
+      for (const part of ['query', 'key', 'value']) add('conv', `${name}.attention.${part}.weight`, [1, 1, from, to]);
+      for (const part of ['rows', 'columns']) add('offset', `${name}.attention.${part}`, [ATTENTION_SIDE, to / 2]);
+    }
+  };
+
   const { stem, stages, head } = space;
   convNorm('stem', 3, space.inputChannels, stem.channels);
   depthwise('first.depthwise', [3], stem.channels);
@@ -66,6 +87,7 @@ export function parametersOf(space: Space): Parameter[] {
         add('bias', `${name}.squeeze.expand.bias`, [mid]);
       }
       convNorm(`${name}.project`, 1, mid, stage.channels);
+      if (space.parallel !== undefined) parallelBranches(name, channels, stage.channels, space.parallel);
       channels = stage.channels;
     }
     if (space.exits === 'early' || s === stages.length - 1) {
@@ -80,8 +102,8 @@ export function parametersOf(space: Space): Parameter[] {
 }
 
 /**
- * First value of a parameter: convolutions N(0, sqrt(2 / (k·k·out))), linears U(±1 / sqrt(in)), biases 0, batch norms the identity and
- * kernel matrices the identity. `uniform` gives numbers in [0, 1).
+ * First value of a parameter: convolutions N(0, sqrt(2 / (k·k·out))), linears U(±1 / sqrt(in)), biases 0, batch norms the identity,
+ * kernel matrices the identity and offsets N(0, 1). `uniform` gives numbers in [0, 1).
  */
 export function initialValue(parameter: Parameter, uniform: () => number): Float32Array {
   const size = parameter.shape.reduce((product, side) => product * side, 1);
@@ -90,11 +112,10 @@ export function initialValue(parameter: Parameter, uniform: () => number): Float
     case 'conv': {
       const channels = outputs === 1 ? inputs : outputs;
       const deviation = Math.sqrt(2 / (rows * columns * channels));
-      return Float32Array.from(
-        { length: size },
-        () => deviation * Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
-      );
+      return Float32Array.from({ length: size }, () => deviation * standardNormal(uniform));
     }
+    case 'offset':
+      return Float32Array.from({ length: size }, () => standardNormal(uniform));
     case 'linear':
       return Float32Array.from({ length: size }, () => (2 * uniform() - 1) / Math.sqrt(rows));
     case 'kernel-matrix':
@@ -107,4 +128,9 @@ export function initialValue(parameter: Parameter, uniform: () => number): Float
     case 'mean':
       return new Float32Array(size);
   }
+}
+
+/** One draw of N(0, 1) from two of `uniform` (Box and Muller). */
+function standardNormal(uniform: () => number): number {
+  return Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform());
 }

@@ -1,12 +1,15 @@
-// The supernet's one forward pass, for training, teaching and evaluation: elastic MBConv stages with dense skips and early exits
+// The supernet's one forward pass, for training, teaching and evaluation: elastic stages with dense skips, parallel blocks and early exits
 // (Once-For-All, arXiv 1908.09791; OFAv2, arXiv 2302.01888). The subnet is an argument; there is no 'active subnet' and no state.
 import * as tf from '@tensorflow/tfjs';
 import type { Space } from '../space.ts';
-import type { Block, Subnet } from '../subnet.ts';
+import { hasBranch, type Block, type MbConvBlock, type Subnet } from '../subnet.ts';
+import { attention } from './attention.ts';
 import { elasticFilter, prefix, weight, type Weights } from './elastic.ts';
 import { skipSources, type Activation } from './extracted-net.ts';
 import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, normaliseByBatch, relu, type BatchStatistics } from './layers.ts';
 import { midChannels, squeezeChannels } from './widths.ts';
+
+type Stage = Space['stages'][number];
 
 /** How batch norms normalise, and whether units drop out. */
 export type Mode =
@@ -62,7 +65,7 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
   };
 
   /** One elastic MBConv: [batch, H, W, in] -> [batch, ceil(H / stride), ceil(W / stride), out]. */
-  const mbConv = (name: string, input: tf.Tensor4D, block: Block, stage: Space['stages'][number], stride: number): tf.Tensor4D => {
+  const mbConv = (name: string, input: tf.Tensor4D, block: MbConvBlock, stage: Stage, stride: 1 | 2): tf.Tensor4D => {
     const mid = midChannels(input.shape[3], block.expand);
     const expanded = conv(input, prefix(weight<tf.Rank.R4>(weights, `${name}.expand.weight`), 3, mid), 1);
     let y = normActivate(`${name}.expand`, expanded, stage.activation);
@@ -72,6 +75,33 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
     y = conv(y, prefix(weight<tf.Rank.R4>(weights, `${name}.project.weight`), 2, mid), 1);
     y = normActivate(`${name}.project`, y, null);
     return stride === 1 && input.shape[3] === stage.channels ? tf.add(y, input) : y;
+  };
+
+  /** Pool where the stride is 2 -> 1x1 convolution where channels change -> batch norm -> activation. */
+  const transformation = (name: string, input: tf.Tensor4D, stage: Stage, stride: 1 | 2): tf.Tensor4D => {
+    let y = stride === 1 ? input : tf.maxPool(input, 2, 2, 'same');
+    if (input.shape[3] !== stage.channels) {
+      y = tf.add(conv(y, weight<tf.Rank.R4>(weights, `${name}.weight`), 1), weight(weights, `${name}.bias`));
+    }
+    return normActivate(name, y, stage.activation);
+  };
+
+  /** One block: the sum of its active branches, all of the same input. */
+  const blockOutput = (name: string, input: tf.Tensor4D, block: Block, stage: Stage, stride: 1 | 2): tf.Tensor4D => {
+    const branches: tf.Tensor4D[] = [];
+    if (block.kernel !== undefined) branches.push(mbConv(name, input, block, stage, stride));
+    if (hasBranch(block, 'pointwise')) {
+      const projected = conv(input, weight<tf.Rank.R4>(weights, `${name}.pointwise.weight`), stride);
+      branches.push(normActivate(`${name}.pointwise`, projected, stage.activation));
+    }
+    if (hasBranch(block, 'third')) {
+      branches.push(
+        space.parallel?.third === 'attention'
+          ? attention(weights, `${name}.attention`, input, stride)
+          : transformation(`${name}.transformation`, input, stage, stride),
+      );
+    }
+    return sum(branches);
   };
 
   const exit = (s: number, input: tf.Tensor4D): tf.Tensor2D => {
@@ -92,10 +122,10 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
 
   const logits: tf.Tensor2D[] = [];
   subnet.stages.forEach((blocks, s) => {
-    const stage = space.stages[s] as Space['stages'][number];
+    const stage = space.stages[s] as Stage;
     const outputs = [y]; // y[0] = the stage's input, y[i] = output of block i
     const gather = (t: number) => sum(skipSources(space.denseSkips, t).map((i) => outputs[i] as tf.Tensor4D));
-    blocks.forEach((block, b) => outputs.push(mbConv(`stages.${s}.${b}`, gather(b), block, stage, b === 0 ? stage.stride : 1)));
+    blocks.forEach((block, b) => outputs.push(blockOutput(`stages.${s}.${b}`, gather(b), block, stage, b === 0 ? stage.stride : 1)));
     y = gather(blocks.length);
     const last = s === subnet.stages.length - 1;
     if (last || (exits === 'all' && space.exits === 'early')) logits.push(exit(s, y));

@@ -1,4 +1,6 @@
-// Channel counts inside an MBConv, by the rule that OFA's networks share: one place, since training, extraction and counting must agree.
+// Channel counts inside an MBConv, by the rule that OFA's networks share, and sides of the maps: one place, since training, extraction and
+// counting must agree.
+import type { Space } from '../space.ts';
 
 /** Nearest multiple of 8, at least 8, never more than 10 % below `value` (MobileNet's rule; OFA, arXiv 1908.09791). */
 function makeDivisible(value: number): number {
@@ -14,4 +16,14 @@ export function midChannels(inputChannels: number, expand: number): number {
 /** Hidden units of squeeze-and-excitation for `mid` active channels. */
 export function squeezeChannels(mid: number): number {
   return makeDivisible(Math.floor(mid / 4));
+}
+
+/**
+ * Sides of the maps in pixels: after the stem (the input of the first stage), then after each stage. Padding is floor(k / 2), so a stride
+ * divides a side, rounded up.
+ */
+export function mapSides(space: Space, resolution: number): number[] {
+  const sides = [Math.ceil(resolution / space.stem.stride)];
+  for (const { stride } of space.stages) sides.push(Math.ceil((sides[sides.length - 1] as number) / stride));
+  return sides;
 }

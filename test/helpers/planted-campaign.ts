@@ -19,7 +19,7 @@ const TEST = 'test-2500-bb';
 function costOf(subnet: Subnet, deviceClass: string): number {
   const blocks = subnet.stages.flat();
   const kernelPower = deviceClass === 'wasm' ? 2 : 1;
-  return 0.2 + blocks.reduce((sum, block) => sum + block.expand * block.kernel ** kernelPower, 0) / 500;
+  return 0.2 + blocks.reduce((sum, block) => sum + (block.expand ?? 0) * (block.kernel ?? 0) ** kernelPower, 0) / 500;
 }
 
 export interface PlantedOptions {

@@ -217,7 +217,7 @@ describe('a lesion of one operator on one device', () => {
       return frontOf(points[deviceClass] ?? []).map(({ subnet }) => subnet.stages.flat());
     };
     const [slowed, plain] = [await front('slowed'), await front('plain')];
-    const share7 = (nets: readonly (readonly { readonly kernel: number }[])[]) => {
+    const share7 = (nets: readonly (readonly { readonly kernel?: number }[])[]) => {
       const blocks = nets.flat();
       return blocks.filter(({ kernel }) => kernel === 7).length / blocks.length;
     };

@@ -1,9 +1,9 @@
 // ofa-mbv3-synth v1: a closed-form stand-in for a trained supernet and three devices over the published Once-For-All space, so that searches
 // can be compared on thousands of evaluations with a known answer. A port of the problem's definition; its 200 vectors hold it to 1e-9.
 import { PRESETS, type Space } from '../../../controller/space.ts';
-import type { Subnet } from '../../../controller/subnet.ts';
+import type { MbConvBlock, Subnet } from '../../../controller/subnet.ts';
 
-export const SPACE = PRESETS['ofa-mbv3-w1.0'] as Space;
+export const SPACE: Space = { ...(PRESETS['ofa-mbv3-w1.0'] as Space), resolutions: [160, 176, 192, 208, 224] };
 
 export const DEVICES = ['pi', 'gpu', 'npu'] as const;
 export type Device = (typeof DEVICES)[number];
@@ -49,7 +49,7 @@ export function evaluate(subnet: Subnet): Truth {
 
   for (const [s, stage] of STAGES.entries()) {
     let capacity = 0;
-    for (const [j, { kernel, expand }] of (subnet.stages[s] ?? []).entries()) {
+    for (const [j, { kernel, expand }] of ((subnet.stages[s] ?? []) as readonly MbConvBlock[]).entries()) {
       const sideOut = Math.ceil(side / (j === 0 ? stage.stride : 1));
       const mid = channelsIn * expand;
       const out = stage.channels;
@@ -134,7 +134,7 @@ export function observeLatencyMs(
 /** The problem's 46 digits (5 depths, 20 kernels, 20 expand ratios, resolution; each an index into its choices), dead genes as -1. */
 function canonicalWords(subnet: Subnet): number[] {
   const genes = (choices: readonly number[], key: 'kernel' | 'expand') =>
-    subnet.stages.flatMap((blocks) => [0, 1, 2, 3].map((j) => (blocks[j] === undefined ? -1 : choices.indexOf(blocks[j][key]))));
+    subnet.stages.flatMap((blocks) => [0, 1, 2, 3].map((j) => (blocks[j] === undefined ? -1 : choices.indexOf(blocks[j][key] as number))));
   return [
     ...subnet.stages.map((blocks) => SPACE.depths.indexOf(blocks.length)),
     ...genes(SPACE.kernels, 'kernel'),

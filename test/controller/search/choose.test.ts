@@ -114,7 +114,7 @@ describe('the baselines', () => {
 
 describe('a random subnet of equal latency', () => {
   const macsOf = (subnet: Subnet) =>
-    subnet.stages.flat().reduce((sum, block) => sum + block.expand * (10 + block.kernel ** 2), 0) * subnet.resolution ** 2;
+    subnet.stages.flat().reduce((sum, block) => sum + (block.expand ?? 0) * (10 + (block.kernel ?? 0) ** 2), 0) * subnet.resolution ** 2;
   const measured = [SMALL, MIXED, largestSubnet(SPACE)].map((subnet) =>
     trial(subnetId(SPACE, subnet), macsOf(subnet), 0.1, { pi: 0.5 + macsOf(subnet) / 2e5 }, subnet),
   );

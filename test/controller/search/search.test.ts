@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { replay } from '../../../controller/search/replay.ts';
 import { createSearch, DEFAULTS, type Ask, type Search, type SearchSettings, type Tell } from '../../../controller/search/search.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
-import { largestSubnet, parseSubnet, smallestSubnet, type Subnet } from '../../../controller/subnet.ts';
+import { largestSubnet, parseSubnet, smallestSubnet, type MbConvBlock, type Subnet } from '../../../controller/subnet.ts';
 import { failed, ok } from '../../../shared/outcome.ts';
 
 const SPACE = PRESETS['fashion-tiny'] as Space;
@@ -19,7 +19,7 @@ const SETTINGS: SearchSettings = {
   algorithm: 'nsga2',
 };
 
-const blocksOf = (subnet: Subnet) => subnet.stages.flat();
+const blocksOf = (subnet: Subnet) => subnet.stages.flat() as MbConvBlock[]; // a space without parallel blocks
 /** A smooth stand-in for a device: bigger nets err less and take longer; `web` is slow on large kernels. */
 function truth(subnet: Subnet, deviceClass: string): { error: number; latencyMs: number } {
   const size = blocksOf(subnet).reduce(
