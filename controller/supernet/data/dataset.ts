@@ -2,6 +2,9 @@
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import { uniformInt } from 'pure-rand/distribution/uniformInt';
 
+/** One class number an image; two bytes each where there are more than 256 classes. */
+export type Labels = Uint8Array | Uint16Array;
+
 export interface ImageSet {
   readonly count: number;
   readonly height: number;
@@ -9,8 +12,8 @@ export interface ImageSet {
   readonly channels: number;
   /** uint8, [count, height, width, channels]. */
   readonly pixels: Uint8Array;
-  /** One class number an image, below `classes`. */
-  readonly labels: Uint8Array;
+  /** [count], each below `classes`. */
+  readonly labels: Labels;
   readonly classes: number;
 }
 
@@ -25,6 +28,10 @@ export interface Dataset {
 
 /** The once-for-all splits use this seed; ours too, so that nobody's validation images slip into training by another choice. */
 export const SPLIT_SEED = 2147483647;
+
+export function labelsOf(count: number, classes: number): Labels {
+  return classes <= 256 ? new Uint8Array(count) : new Uint16Array(count);
+}
 
 /** A random order of 0..count-1 (Fisher-Yates), the same for the same seed. */
 export function permutation(count: number, seed: number): Uint32Array {
@@ -41,7 +48,7 @@ export function permutation(count: number, seed: number): Uint32Array {
 export function pick(set: ImageSet, indices: ArrayLike<number>): ImageSet {
   const size = set.height * set.width * set.channels;
   const pixels = new Uint8Array(indices.length * size);
-  const labels = new Uint8Array(indices.length);
+  const labels = set.labels instanceof Uint8Array ? new Uint8Array(indices.length) : new Uint16Array(indices.length);
   for (let i = 0; i < indices.length; i++) {
     const index = indices[i] as number;
     pixels.set(set.pixels.subarray(index * size, (index + 1) * size), i * size);

@@ -18,16 +18,20 @@ export const DEBIAN_FASHION_MNIST = '/usr/share/datasets/fashion-mnist';
 
 /**
  * A folder with `{train,t10k}-{images-idx3,labels-idx1}-ubyte.gz`. 5,000 images of the training part become the validation split (a
- * twelfth of it where it is smaller than 60,000). Fails with NOT_FOUND, CORRUPT_FILE or INVALID_INPUT.
+ * twelfth of it where it is smaller than 60,000), or the share given. Fails with NOT_FOUND, CORRUPT_FILE or INVALID_INPUT.
  */
-export function loadIdxFolder(folder: string): Outcome<Dataset> {
+export function loadIdxFolder(folder: string, validationShare: number | null = null): Outcome<Dataset> {
   const [train, test] = [loadIdxPair(folder, 'train'), loadIdxPair(folder, 't10k')];
   if (!train.ok) return train;
   if (!test.ok) return test;
   const hash = createHash('sha256');
   for (const { pixels, labels } of [train.value, test.value]) hash.update(pixels).update(labels);
   const classes = Math.max(train.value.classes, test.value.classes);
-  const split = splitOff({ ...train.value, classes }, Math.min(VALIDATION_IMAGES, Math.floor(train.value.count / 12)), SPLIT_SEED);
+  const validationCount =
+    validationShare === null
+      ? Math.min(VALIDATION_IMAGES, Math.floor(train.value.count / 12))
+      : Math.floor(train.value.count * validationShare);
+  const split = splitOff({ ...train.value, classes }, validationCount, SPLIT_SEED);
   const name = folder.split('/').findLast((part) => part !== '') ?? folder;
   return ok({ name, sha256: hash.digest('hex'), ...split, test: { ...test.value, classes } });
 }
@@ -87,8 +91,9 @@ function readIdx(file: string, magic: number, rank: number): Outcome<{ sides: nu
   return ok({ sides, data: Uint8Array.from(bytes.subarray(headerBytes)) });
 }
 
-/** The two gzipped files of a set of grey images. */
+/** The two gzipped files of a set of grey images of at most 256 classes. */
 export function encodeIdxPair(set: ImageSet): { readonly images: Uint8Array; readonly labels: Uint8Array } {
+  if (!(set.labels instanceof Uint8Array)) throw new Error(`IDX files hold labels up to 255, ${set.classes} classes were given.`);
   const encode = (magic: number, sides: readonly number[], data: Uint8Array) => {
     const header = Buffer.alloc(4 + 4 * sides.length);
     header.writeUInt32BE(magic, 0);
