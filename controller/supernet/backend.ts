@@ -2,6 +2,7 @@
 // the plain JavaScript backend for training, since WebAssembly ships without the gradient kernels of convolutions.
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs';
+import { registerTrainingKernels } from './wasm-gradients.ts';
 
 type BackendName = 'tensorflow' | 'wasm' | 'cpu';
 
@@ -40,6 +41,7 @@ export async function selectBackend(wish: BackendWish): Promise<Backend> {
   if (wish.only === 'wasm' || (wish.only === undefined && wish.purpose === 'inference')) {
     await import('@tensorflow/tfjs-backend-wasm');
     await select('wasm');
+    if (wish.purpose === 'training') registerTrainingKernels();
     return { name: 'wasm', threads: 1, description: `TensorFlow.js on WebAssembly, one thread; ${SETUP_HINT}` };
   }
   await select('cpu');

@@ -2,6 +2,7 @@
 // where it computes, since the stock batch norm and relu gradients there take two thirds of a training step.
 import * as tf from '@tensorflow/tfjs';
 import { BATCH_NORM_EPSILON } from './extracted-net.ts';
+import { OWN_KERNELS } from './wasm-gradients.ts';
 
 /** Batch statistics of one batch norm: mean and biased variance over `count` values per channel. Kept; the caller disposes of them. */
 export interface BatchStatistics {
@@ -30,6 +31,15 @@ function native(): NativeBackend | null {
 
 function floatType(backend: NativeBackend): object {
   return { name: 'T', type: backend.binding.TF_ATTR_TYPE, value: backend.binding.TF_FLOAT };
+}
+
+/** Whether WebAssembly computes, made able to train (`wasm-gradients.ts`), and takes values in fours along the channels of x. */
+function trainsOnWasm(x: tf.Tensor): boolean {
+  return (x.shape.at(-1) as number) % 4 === 0 && tf.getKernel(OWN_KERNELS.batchNorm, tf.getBackend()) != null;
+}
+
+function run(kernel: string, inputs: tf.NamedTensorMap, attributes: tf.NamedAttrMap = {}): tf.Tensor[] {
+  return ([] as tf.Tensor[]).concat(tf.engine().runKernel(kernel, inputs, attributes));
 }
 
 /** x [N, H, W, in], filter [k, k, in, out] -> [N, ceil(H / stride), ceil(W / stride), out]; floor(k / 2) zeros on each side. */
@@ -107,9 +117,10 @@ function filterGradientStride2(backend: NativeBackend, x: tf.Tensor4D, dy: tf.Te
 }
 
 /** TensorFlow's own 'same' is symmetric at stride 1 only, so the zeros are put there by hand at stride 2. */
-function pad(x: tf.Tensor4D, kernel: number, stride: number): [tf.Tensor4D, 'same' | 'valid'] {
+function pad(x: tf.Tensor4D, kernel: number, stride: number): [tf.Tensor4D, 'same' | 'valid' | number] {
   const side = Math.floor(kernel / 2);
   if (stride === 1) return [x, 'same'];
+  if (trainsOnWasm(x)) return [x, side];
   if (side === 0) return [x, 'valid'];
   return [
     tf.pad(x, [
@@ -131,6 +142,7 @@ export function normalise(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D,
 export function normaliseByBatch(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D): [tf.Tensor4D, BatchStatistics] {
   const count = x.size / x.shape[3];
   const backend = native();
+  if (backend === null && trainsOnWasm(x)) return normaliseOnWasm(x, gamma, beta);
   if (backend === null) {
     const { mean, variance } = tf.moments(x, [0, 1, 2]) as { mean: tf.Tensor1D; variance: tf.Tensor1D };
     const y = normalise(x, gamma, beta, mean, variance);
@@ -162,14 +174,46 @@ export function normaliseByBatch(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Te
   return [y, statistics as unknown as BatchStatistics];
 }
 
+function normaliseOnWasm(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D): [tf.Tensor4D, BatchStatistics] {
+  let statistics: BatchStatistics | null = null;
+  const op = tf.customGrad((...args) => {
+    const [input, scale, offset, save] = args as unknown as [tf.Tensor4D, tf.Tensor1D, tf.Tensor1D, tf.GradSaveFunc];
+    const attributes = { epsilon: BATCH_NORM_EPSILON };
+    const outputs = run(OWN_KERNELS.batchNorm, { x: input, gamma: scale, beta: offset }, attributes);
+    const [y, mean, variance] = outputs as [tf.Tensor4D, tf.Tensor1D, tf.Tensor1D];
+    statistics = { mean: tf.keep(mean.clone()), variance: tf.keep(variance.clone()), count: x.size / x.shape[3] };
+    save([input, scale, mean, variance]);
+    return {
+      value: y,
+      gradFunc: (dy: tf.Tensor4D, saved: tf.Tensor[]) => {
+        const [xSaved, gammaSaved, meanSaved, varianceSaved] = saved as [tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor];
+        const inputs = { dy, x: xSaved, gamma: gammaSaved, mean: meanSaved, variance: varianceSaved };
+        return run(OWN_KERNELS.batchNormGradient, inputs, attributes);
+      },
+    };
+  });
+  const y = op(x, gamma, beta) as tf.Tensor4D;
+  return [y, statistics as unknown as BatchStatistics];
+}
+
 export function relu(x: tf.Tensor4D): tf.Tensor4D {
   const backend = native();
+  if (backend === null && trainsOnWasm(x)) {
+    return withGradient(x, tf.relu, (dy, input) => run(OWN_KERNELS.reluGradient, { dy, x: input })[0] as tf.Tensor);
+  }
   if (backend === null) return tf.relu(x);
   return withGradient(x, tf.relu, (dy, input) => backend.executeSingleOutput('ReluGrad', [floatType(backend)], [dy, input]));
 }
 
 /** x · relu6(x + 3) / 6 */
 export function hSwish<T extends tf.Tensor>(x: T): T {
+  if (trainsOnWasm(x)) {
+    return withGradient(
+      x,
+      (input) => run(OWN_KERNELS.hSwish, { x: input })[0] as tf.Tensor,
+      (dy, input) => run(OWN_KERNELS.hSwishGradient, { dy, x: input })[0] as tf.Tensor,
+    );
+  }
   const value = (input: tf.Tensor) => tf.mul(tf.mul(input, tf.relu6(tf.add(input, 3))), 1 / 6);
   return withGradient(x, value, (dy, input) => {
     const shifted = tf.add(input, 3);
