@@ -71,7 +71,12 @@ function mobileNetV3Stages(channels: readonly number[], strides: readonly (1 | 2
   }));
 }
 
-const PUBLISHED_CHOICES = { kernels: [3, 5, 7], expands: [3, 4, 6], depths: [2, 3, 4], head: { expand: 6, mix: 8 } };
+const PUBLISHED_CHOICES: Pick<Space, 'kernels' | 'expands' | 'depths' | 'head'> = {
+  kernels: [3, 5, 7],
+  expands: [3, 4, 6],
+  depths: [2, 3, 4],
+  head: { expand: 6, mix: 8 },
+};
 /** Widths of the published nets, [16, 24, 40, 80, 112, 160] times 1.0 and 1.2, rounded to multiples of 8; the first is the stem's. */
 const PUBLISHED_WIDTHS = { 'w1.0': [16, 24, 40, 80, 112, 160], 'w1.2': [24, 32, 48, 96, 136, 192] };
 

@@ -8,26 +8,9 @@ import type { Space } from '../../controller/space.ts';
 import { writeCheckpoint } from '../../controller/supernet/checkpoint.ts';
 import { encodeIdxPair } from '../../controller/supernet/data/idx.ts';
 import { initialValue, parametersOf } from '../../controller/supernet/parameters.ts';
+import { TINY_SPACE } from './spaces.ts';
 
-export const TINY_SPACE: Space = {
-  name: 'tiny',
-  inputChannels: 1,
-  classes: 4,
-  mean: [0.3],
-  std: [0.3],
-  resolutions: [12, 16],
-  stem: { channels: 8, stride: 1 },
-  stages: [
-    { channels: 8, stride: 2, activation: 'relu', squeezeExcite: false },
-    { channels: 16, stride: 2, activation: 'h_swish', squeezeExcite: true },
-  ],
-  kernels: [3, 5],
-  expands: [2, 3],
-  depths: [1, 2],
-  exits: 'early',
-  denseSkips: true,
-  head: { expand: 2, mix: 2 },
-};
+export { TINY_SPACE };
 
 /** Writes a checkpoint of random weights; equal seeds give equal files. */
 export function writeTinyCheckpoint(file: string, seed = 1, space: Space = TINY_SPACE): void {

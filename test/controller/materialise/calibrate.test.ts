@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { calibrate } from '../../../controller/materialise/calibrate.ts';
 import { batches } from '../../../controller/materialise/images.ts';
 import { uniformSubnet } from '../../../controller/subnet.ts';
-import { convNormsOf, tensorsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
+import { normsOf, tensorsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
 import { value } from '../../helpers/outcome.ts';
 import { randomImages, randomNet, smallSpace } from './random-net.ts';
 import { referenceForward } from './reference.ts';
@@ -11,7 +11,7 @@ import { referenceForward } from './reference.ts';
 const space = smallSpace;
 const net = randomNet(space, uniformSubnet(space, { resolution: 16, kernel: 5, expand: 3, depth: 2, stages: 2 }), 11);
 
-const statisticsOf = (of: ExtractedNet) => convNormsOf(of).flatMap(({ norm }) => [norm.mean.data, norm.variance.data]);
+const statisticsOf = (of: ExtractedNet) => normsOf(of).flatMap((norm) => [norm.mean.data, norm.variance.data]);
 
 describe('calibration', { timeout: 60_000 }, () => {
   it('averages the batches, each by its number of images, also when the last batch is smaller', async () => {
@@ -19,7 +19,7 @@ describe('calibration', { timeout: 60_000 }, () => {
     const calibrated = value(await calibrate(net, images, { batchSize: 3, threads: 1 }));
     const passes = [...batches(images, 3)].map((batch) => ({ ...batch, pass: referenceForward(net, batch.data, batch.count, 'batch') }));
     expect(passes.map(({ count }) => count)).toEqual([3, 3, 2]);
-    convNormsOf(calibrated).forEach(({ norm }, i) => {
+    normsOf(calibrated).forEach((norm, i) => {
       for (const part of ['mean', 'variance'] as const) {
         norm[part].data.forEach((got, channel) => {
           const expected =
@@ -39,7 +39,7 @@ describe('calibration', { timeout: 60_000 }, () => {
     const images = randomImages(net, 4, 22);
     const calibrated = value(await calibrate(shifted, images, { batchSize: 4, threads: 1 }));
     const expected = referenceForward(shifted, images.data, 4, 'batch').statistics[1];
-    const got = convNormsOf(calibrated)[1]?.norm.variance.data as Float32Array;
+    const got = normsOf(calibrated)[1]?.variance.data as Float32Array;
     got.forEach((variance, channel) => expect(variance / (expected?.variance[channel] as number)).toBeCloseTo(1, 3));
   });
 
@@ -50,7 +50,7 @@ describe('calibration', { timeout: 60_000 }, () => {
     expect(net.statistics).toBe('mixture');
     expect(calibrated.statistics).toBe('calibrated');
     const changed = tensorsOf(calibrated).filter((tensor, i) => tensor.data !== tensorsOf(net)[i]?.data);
-    expect(changed.length).toBe(2 * convNormsOf(net).length);
+    expect(changed.length).toBe(2 * normsOf(net).length);
   });
 
   it('gives bitwise the same again', async () => {

@@ -6,7 +6,7 @@ import { withDynamicBatch } from '../../../controller/materialise/graph.ts';
 import { openSession } from '../../../controller/materialise/session.ts';
 import { parseSpace, type Space } from '../../../controller/space.ts';
 import { largestSubnet, smallestSubnet, uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
-import { convNormsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
+import { normsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
 import { sha256Hex } from '../../../shared/node/hash.ts';
 import { value } from '../../helpers/outcome.ts';
 import { randomImages, randomNet, smallSpace } from './random-net.ts';
@@ -86,7 +86,7 @@ describe('an emitted model', { timeout: 60_000 }, () => {
     await session.release();
     const reference = referenceForward(net, images.data, 3, 'batch');
     expectClose(outputs.get('logits') as Float32Array, reference.logits.flat(), 1e-4);
-    convNormsOf(net).forEach(({ norm }, i) => {
+    normsOf(net).forEach((norm, i) => {
       const { mean, variance } = reference.statistics[i] as (typeof reference.statistics)[number];
       expectClose(outputs.get(`${norm.mean.name}.batch`) as Float32Array, [...mean], 1e-5);
       expectClose(outputs.get(`${norm.variance.name}.batch`) as Float32Array, [...variance], 1e-5);

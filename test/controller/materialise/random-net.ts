@@ -1,7 +1,7 @@
 // Nets with random weights, built from the space's own description and not from the supernet's code, so that each checks the other.
 import { xoroshiro128plus } from 'pure-rand/generator/xoroshiro128plus';
 import type { InputImages } from '../../../controller/materialise/images.ts';
-import { parseSpace, type Space } from '../../../controller/space.ts';
+import type { Space } from '../../../controller/space.ts';
 import type { Subnet } from '../../../controller/subnet.ts';
 import type {
   Activation,
@@ -12,36 +12,12 @@ import type {
   Linear,
   MbConv,
   NamedTensor,
+  NetBlock,
   SqueezeExcite,
 } from '../../../controller/supernet/extracted-net.ts';
-import { value } from '../../helpers/outcome.ts';
+import { smallSpace } from '../../helpers/spaces.ts';
 
-/** Small enough for plain loops; has all that a space can have: squeeze-and-excitation, both activations, dense skips, early exits. */
-export const smallSpace = value(
-  parseSpace(
-    {
-      name: 'small',
-      inputChannels: 1,
-      classes: 10,
-      mean: [0.3],
-      std: [0.35],
-      resolutions: [12, 16],
-      stem: { channels: 8, stride: 1 },
-      stages: [
-        { channels: 16, stride: 2, activation: 'relu', squeezeExcite: false },
-        { channels: 24, stride: 2, activation: 'relu', squeezeExcite: true },
-        { channels: 32, stride: 2, activation: 'h_swish', squeezeExcite: true },
-      ],
-      kernels: [3, 5, 7],
-      expands: [3, 4, 6],
-      depths: [1, 2, 3],
-      exits: 'early',
-      denseSkips: true,
-      head: { expand: 4, mix: 4 },
-    },
-    'small',
-  ),
-);
+export { smallSpace };
 
 /** Round to a multiple of 8, at least 8 and not below 0.9 v (MobileNet's rule). */
 function makeDivisible(v: number): number {
@@ -105,19 +81,46 @@ export function randomNet(space: Space, subnet: Subnet, seed: number): Extracted
   const stages = subnet.stages.map((blocks, s) => {
     const stage = space.stages[s];
     if (stage === undefined) throw new Error(`the space has no stage ${s + 1}`);
-    return blocks.map(({ kernel, expand }, b): MbConv => {
+    return blocks.map(({ kernel, expand, mask = 4 }, b): NetBlock => {
       const name = `stages.${s}.${b}`;
-      const mid = makeDivisible(Math.round(into * expand));
-      const stride = b === 0 ? stage.stride : 1;
-      const block: MbConv = {
-        expand: convNorm(`${name}.expand`, stage.activation, mid, into, 1, 1, 1),
-        depthwise: convNorm(`${name}.depthwise`, stage.activation, mid, mid, kernel, stride, mid),
-        squeezeExcite: stage.squeezeExcite ? squeezeExcite(`${name}.se`, mid) : null,
-        project: convNorm(`${name}.project`, null, stage.channels, mid, 1, 1, 1),
-        identity: stride === 1 && into === stage.channels,
+      const [from, out, stride] = [into, stage.channels, b === 0 ? stage.stride : 1] as const;
+      into = out;
+      const mid = makeDivisible(Math.round(from * (expand ?? 0)));
+      const plain = (label: string, bias: boolean) => conv(`${name}.${label}`, out, from, 1, 1, 1, bias);
+      // a branch's bit: 4, 2, 1 in the order of the three
+      return {
+        mbConv:
+          mask < 4
+            ? null
+            : {
+                expand: convNorm(`${name}.expand`, stage.activation, mid, from, 1, 1, 1),
+                depthwise: convNorm(`${name}.depthwise`, stage.activation, mid, mid, kernel ?? 0, stride, mid),
+                squeezeExcite: stage.squeezeExcite ? squeezeExcite(`${name}.se`, mid) : null,
+                project: convNorm(`${name}.project`, null, out, mid, 1, 1, 1),
+                identity: stride === 1 && from === out,
+              },
+        pointwise: mask % 4 < 2 ? null : convNorm(`${name}.pointwise`, stage.activation, out, from, 1, stride, 1),
+        third:
+          mask % 2 === 0
+            ? null
+            : space.parallel?.third === 'attention'
+              ? {
+                  kind: 'attention',
+                  query: plain('query', false),
+                  key: plain('key', false),
+                  value: plain('value', false),
+                  rows: tensor(`${name}.rows`, [7, out / 2], next),
+                  columns: tensor(`${name}.columns`, [7, out / 2], next),
+                  pool: stride,
+                }
+              : {
+                  kind: 'transformation',
+                  pool: stride,
+                  conv: from === out ? null : plain('transformation', true),
+                  norm: norm(`${name}.transformation.norm`, out),
+                  activation: stage.activation,
+                },
       };
-      into = stage.channels;
-      return block;
     });
   });
   const wide = into * space.head.expand;

@@ -20,6 +20,7 @@ export function randomCheckpoint(space: Space, seed: number): Checkpoint {
       bias: () => 0.2 * next(),
       beta: () => 0.2 * next(),
       mean: () => 0.2 * next(),
+      offset: () => 0.5 * next(),
     };
     return [name, { shape, data: Float32Array.from({ length }, (_, i) => values[kind](i)) }] as const;
   });

@@ -2,14 +2,16 @@
 // the judge of graphs and of TensorFlow.js. Values are [batch][channel][pixel].
 import {
   BATCH_NORM_EPSILON,
-  convNormsOf,
+  normsOf,
   skipSources,
   type BatchNorm,
   type Conv,
   type ConvNorm,
   type ExtractedNet,
+  type Attention,
   type Linear,
   type MbConv,
+  type NetBlock,
 } from '../../../controller/supernet/extracted-net.ts';
 
 interface Maps {
@@ -19,7 +21,7 @@ interface Maps {
 
 export interface ReferencePass {
   readonly logits: number[][];
-  /** Mean and biased variance that each batch norm used, in the order of `convNormsOf`. */
+  /** Mean and biased variance that each batch norm used, in the order of `normsOf`. */
   readonly statistics: { mean: Float64Array; variance: Float64Array }[];
 }
 
@@ -96,7 +98,7 @@ export function referenceForward(net: ExtractedNet, images: Float32Array, batch:
     return part.activation === null ? normed : map(normed, activations[part.activation]);
   }
 
-  function block(x: Maps, part: MbConv): Maps {
+  function mbConv(x: Maps, part: MbConv): Maps {
     let y = convNorm(part.expand === null ? x : convNorm(x, part.expand), part.depthwise);
     if (part.squeezeExcite !== null) {
       const gate = conv(map(conv(mean(y), part.squeezeExcite.reduce), activations.relu), part.squeezeExcite.expand);
@@ -106,7 +108,63 @@ export function referenceForward(net: ExtractedNet, images: Float32Array, batch:
     return part.identity ? add(y, x) : y;
   }
 
-  function stage(x: Maps, blocks: readonly MbConv[]): Maps {
+  /** 2x2 pixels at stride 2, those beyond an odd side left out. */
+  function pool(x: Maps, of: (values: number[]) => number): Maps {
+    const side = Math.ceil(x.side / 2);
+    const pooled = (plane: Float64Array) =>
+      Float64Array.from({ length: side * side }, (_, i) => {
+        const [row, column] = [2 * Math.floor(i / side), 2 * (i % side)];
+        const within = [0, 1]
+          .flatMap((dy) => [0, 1].map((dx) => [row + dy, column + dx] as const))
+          .filter(([r, c]) => r < x.side && c < x.side);
+        return of(within.map(([r, c]) => at(plane, r * x.side + c)));
+      });
+    return { side, values: x.values.map((image) => image.map(pooled)) };
+  }
+
+  function attention(x: Maps, part: Attention): Maps {
+    const [query, key, value] = [conv(x, part.query), conv(x, part.key), conv(x, part.value)];
+    const half = at(part.rows.shape, 1);
+    const y = map(query, () => 0);
+    query.values.forEach((image, n) =>
+      image.forEach((plane, c) =>
+        plane.forEach((q, pixel) => {
+          const logits: number[] = [];
+          const around: number[] = [];
+          for (let dy = 0; dy < 7; dy++) {
+            for (let dx = 0; dx < 7; dx++) {
+              const [row, column] = [Math.floor(pixel / x.side) + dy - 3, (pixel % x.side) + dx - 3];
+              const inside = row >= 0 && column >= 0 && row < x.side && column < x.side;
+              const read = (maps: Maps) => (inside ? at(at(at(maps.values, n), c), row * x.side + column) : 0);
+              const offset = c < half ? at(part.rows.data, dy * half + c) : at(part.columns.data, dx * half + c - half);
+              logits.push(q * (read(key) + offset));
+              around.push(read(value));
+            }
+          }
+          const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
+          at(at(y.values, n), c)[pixel] = logits.reduce((sum, logit, i) => sum + (Math.exp(logit) / total) * at(around, i), 0);
+        }),
+      ),
+    );
+    return part.pool === 1 ? y : pool(y, average);
+  }
+
+  function third(x: Maps, part: NonNullable<NetBlock['third']>): Maps {
+    if (part.kind === 'attention') return attention(x, part);
+    const pooled = part.pool === 1 ? x : pool(x, (values) => Math.max(...values));
+    const mixed = part.conv === null ? pooled : conv(pooled, part.conv);
+    return map(norm(mixed, part.norm), activations[part.activation]);
+  }
+
+  function block(x: Maps, part: NetBlock): Maps {
+    const branches: Maps[] = [];
+    if (part.mbConv !== null) branches.push(mbConv(x, part.mbConv));
+    if (part.pointwise !== null) branches.push(convNorm(x, part.pointwise));
+    if (part.third !== null) branches.push(third(x, part.third));
+    return branches.reduce(add);
+  }
+
+  function stage(x: Maps, blocks: readonly NetBlock[]): Maps {
     const y = [x];
     const skipSum = (t: number) =>
       skipSources(net.space.denseSkips, t)
@@ -129,7 +187,7 @@ export function referenceForward(net: ExtractedNet, images: Float32Array, batch:
       ),
     ),
   };
-  const features = net.stages.reduce(stage, block(convNorm(input, net.stem), net.first));
+  const features = net.stages.reduce(stage, mbConv(convNorm(input, net.stem), net.first));
   const pooled = mean(convNorm(features, net.exit.conv));
   const logits = pooled.values.map((image) => {
     const mixed = linear(
@@ -140,7 +198,7 @@ export function referenceForward(net: ExtractedNet, images: Float32Array, batch:
   });
   return {
     logits,
-    statistics: convNormsOf(net).map((part) => statistics.get(part.norm) as { mean: Float64Array; variance: Float64Array }),
+    statistics: normsOf(net).map((part) => statistics.get(part) as { mean: Float64Array; variance: Float64Array }),
   };
 }
 

@@ -1,45 +1,22 @@
 import * as tf from '@tensorflow/tfjs';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
-import type { Space } from '../../../controller/space.ts';
+import { randomSubnet } from '../../../controller/search/operators.ts';
+import { stream } from '../../../controller/search/rng.ts';
+import { PRESETS, type Space } from '../../../controller/space.ts';
 import { largestSubnet, smallestSubnet, type Subnet } from '../../../controller/subnet.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { extractSubnet } from '../../../controller/supernet/extract.ts';
-import { convNormsOf, skipSources, tensorsOf, withStatistics } from '../../../controller/supernet/extracted-net.ts';
+import { normsOf, skipSources, tensorsOf, withStatistics } from '../../../controller/supernet/extracted-net.ts';
 import { isTrained, parametersOf } from '../../../controller/supernet/parameters.ts';
 import { sortChannels } from '../../../controller/supernet/sorting.ts';
 import { forward } from '../../../controller/supernet/supernet.ts';
-import { drawSubnet } from '../../../controller/supernet/training/phases.ts';
-import { randomStream } from '../../../controller/supernet/training/random.ts';
 import { midChannels } from '../../../controller/supernet/widths.ts';
+import { allArchitectures, withAttention } from '../../helpers/spaces.ts';
 import { forwardExtracted } from './forward-extracted.ts';
 import { randomInput, randomTensors, TINY, toWeights } from './tiny.ts';
 
-const CHOICES = { kernels: TINY.kernels, heights: [1, 2], depths: TINY.depths, expands: TINY.expands };
-
-/** OFAv2's Tiny ImageNet space at width multiplier 1.0 (arXiv 2302.01888). */
-const TINY_IMAGENET: Space = {
-  name: 'ofav2-64',
-  inputChannels: 3,
-  classes: 200,
-  mean: [0.48, 0.448, 0.398],
-  std: [0.277, 0.269, 0.282],
-  resolutions: [48, 56, 64],
-  stem: { channels: 16, stride: 2 },
-  stages: [
-    { channels: 24, stride: 2, activation: 'relu', squeezeExcite: false },
-    { channels: 40, stride: 2, activation: 'relu', squeezeExcite: true },
-    { channels: 80, stride: 2, activation: 'h_swish', squeezeExcite: false },
-    { channels: 112, stride: 1, activation: 'h_swish', squeezeExcite: true },
-    { channels: 160, stride: 2, activation: 'h_swish', squeezeExcite: true },
-  ],
-  kernels: [3, 5, 7],
-  expands: [3, 4, 6],
-  depths: [2, 3, 4],
-  exits: 'early',
-  denseSkips: true,
-  head: { expand: 6, mix: 8 },
-};
+const TINY_IMAGENET = PRESETS['ofav2-64-w1.0'] as Space;
 
 function worstDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return Math.max(...Array.from(a, (value, i) => Math.abs(value - (b[i] as number))));
@@ -57,18 +34,22 @@ describe('a subnet, inside the supernet and cut out', () => {
     await selectBackend({ purpose: 'inference', threads: 1 });
   });
 
-  it('answers the same both ways, whatever its genes', { timeout: 60_000 }, () => {
-    fc.assert(
-      fc.property(fc.integer(), fc.constantFrom(...TINY.resolutions), (seed, resolution) => {
-        const tensors = randomTensors(TINY, seed);
-        const subnet = drawSubnet(CHOICES, resolution, randomStream(seed, 'genes'));
-        const net = extractSubnet({ space: TINY, tensors }, subnet);
-        const images = randomInput(3, resolution, 21).dataSync<'float32'>(); // one channel: NHWC is NCHW
-        expect(worstDifference(forwardExtracted(net, images, 3), logitsOf(tensors, subnet))).toBeLessThan(1e-4);
-      }),
-      { numRuns: 25, seed: 1 },
-    );
-  });
+  it.each([...allArchitectures(TINY), ['attention', withAttention(TINY)] as const])(
+    'answers the same both ways in %s, whatever its genes',
+    { timeout: 60_000 },
+    (_, space) => {
+      fc.assert(
+        fc.property(fc.integer({ min: 0 }), (seed) => {
+          const tensors = randomTensors(space, seed);
+          const subnet = randomSubnet(space, stream(seed, 0));
+          const net = extractSubnet({ space, tensors }, subnet);
+          const images = randomInput(3, subnet.resolution, 21).dataSync<'float32'>(); // one channel: NHWC is NCHW
+          expect(worstDifference(forwardExtracted(net, images, 3), logitsOf(tensors, subnet, space))).toBeLessThan(1e-4);
+        }),
+        { numRuns: 12, seed: 1 },
+      );
+    },
+  );
 
   it('answers on WebAssembly, all that a machine without the native addon has, as in plain JavaScript', { timeout: 60_000 }, async () => {
     const tensors = randomTensors(TINY, 31);
@@ -87,21 +68,26 @@ describe('a subnet, inside the supernet and cut out', () => {
     const names = tensorsOf(net).map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
     expect(names).toContain('stages.1.2.depthwise.weight');
-    const before = convNormsOf(net).map(({ norm }) => norm.mean.data);
+    const before = normsOf(net).map((norm) => norm.mean.data);
     const calibrated = withStatistics(net, 'calibrated', ({ mean, variance }) => ({
       mean: new Float32Array(mean.data.length).fill(9),
       variance: new Float32Array(variance.data.length).fill(2),
     }));
     expect(calibrated.statistics).toBe('calibrated');
-    expect(convNormsOf(calibrated).every(({ norm }) => norm.mean.data.every((value) => value === 9))).toBe(true);
-    convNormsOf(net).forEach(({ norm }, i) => expect(norm.mean.data).toBe(before[i]));
+    expect(normsOf(calibrated).every((norm) => norm.mean.data.every((value) => value === 9))).toBe(true);
+    normsOf(net).forEach((norm, i) => expect(norm.mean.data).toBe(before[i]));
   });
 
-  it('sorts channels without changing what the largest net computes', () => {
-    const tensors = randomTensors(TINY, 4);
-    const sorted = sortChannels(TINY, tensors, []);
-    const net = largestSubnet(TINY);
-    expect(worstDifference(logitsOf(sorted, net), logitsOf(tensors, net))).toBeLessThan(1e-4);
+  it.each(allArchitectures(TINY))('sorts the channels of %s without changing what the largest net computes', (_, space) => {
+    const tensors = randomTensors(space, 4);
+    const sorted = sortChannels(space, tensors, []);
+    const net = largestSubnet(space);
+    expect(worstDifference(logitsOf(sorted, net, space), logitsOf(tensors, net, space))).toBeLessThan(1e-4);
+    expect(sorted.get('stages.1.1.project.weight')).not.toEqual(tensors.get('stages.1.1.project.weight'));
+  });
+
+  it('moves the channels that matter most to the front', () => {
+    const sorted = sortChannels(TINY, randomTensors(TINY, 4), []);
     const project = sorted.get('stages.1.1.project.weight');
     const importance = Array.from(
       { length: 64 },

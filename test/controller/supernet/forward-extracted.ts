@@ -7,7 +7,9 @@ import {
   type ExitHead,
   type ExtractedNet,
   type Linear,
+  type Attention,
   type MbConv,
+  type NetBlock,
   type NamedTensor,
 } from '../../../controller/supernet/extracted-net.ts';
 import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, relu } from '../../../controller/supernet/layers.ts';
@@ -21,7 +23,7 @@ export function forwardExtracted(net: ExtractedNet, input: Float32Array, count: 
     for (const blocks of net.stages) {
       const outputs = [y];
       const gather = (t: number) => tf.addN(skipSources(space.denseSkips, t).map((i) => outputs[i] as tf.Tensor4D));
-      blocks.forEach((block, b) => outputs.push(mbConv(block, gather(b))));
+      blocks.forEach((block, b) => outputs.push(sumOfBranches(block, gather(b))));
       y = gather(blocks.length);
     }
     return exit(net.exit, y);
@@ -57,6 +59,41 @@ function mbConv({ expand, depthwise, squeezeExcite, project, identity }: MbConv,
   }
   y = convNorm(project, y);
   return identity ? tf.add(y, x) : y;
+}
+
+function sumOfBranches({ mbConv: elastic, pointwise, third }: NetBlock, x: tf.Tensor4D): tf.Tensor4D {
+  const branches: tf.Tensor4D[] = [];
+  if (elastic !== null) branches.push(mbConv(elastic, x));
+  if (pointwise !== null) branches.push(convNorm(pointwise, x));
+  if (third?.kind === 'transformation') {
+    let y = third.pool === 1 ? x : tf.maxPool(x, 2, 2, 'same');
+    if (third.conv !== null) y = convolve(third.conv, y);
+    const { gamma, beta, mean, variance } = third.norm;
+    y = normalise(y, vector(gamma), vector(beta), vector(mean), vector(variance));
+    branches.push(third.activation === 'relu' ? relu(y) : hSwish(y));
+  }
+  if (third?.kind === 'attention') branches.push(attend(third, x));
+  return tf.addN(branches);
+}
+
+/** One neighbour at a time, unlike the trained form: the softmax's sums are run up side by side. */
+function attend({ query, key, value, rows, columns, pool }: Attention, x: tf.Tensor4D): tf.Tensor4D {
+  const [q, k, v] = [convolve(query, x), convolve(key, x), convolve(value, x)];
+  const border: [number, number][] = [[0, 0], [3, 3], [3, 3], [0, 0]]; // prettier-ignore
+  const [keys, values] = [tf.pad(k, border), tf.pad(v, border)];
+  const half = rows.shape[1] as number;
+  let [weighted, total] = [tf.zerosLike(q), tf.zerosLike(q)];
+  for (let row = 0; row < 7; row++) {
+    for (let column = 0; column < 7; column++) {
+      const offset = [...rows.data.slice(row * half, (row + 1) * half), ...columns.data.slice(column * half, (column + 1) * half)];
+      const near = (map: tf.Tensor4D) => tf.slice(map, [0, row, column, 0], q.shape);
+      const share = tf.exp(tf.mul(q, tf.add(near(keys), tf.tensor1d(offset))));
+      weighted = tf.add(weighted, tf.mul(share, near(values)));
+      total = tf.add(total, share);
+    }
+  }
+  const y: tf.Tensor4D = tf.div(weighted, total);
+  return pool === 1 ? y : tf.avgPool(y, 2, 2, 'same');
 }
 
 function exit({ conv: wide, mix, classifier }: ExitHead, x: tf.Tensor4D): tf.Tensor2D {
