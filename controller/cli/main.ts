@@ -8,7 +8,8 @@ import type { DemoOptions } from './demo-run.ts';
 import type { DeployOptions } from './deploy.ts';
 import type { ExportOptions } from './export.ts';
 import type { FleetOptions } from './fleet.ts';
-import { example, positiveNumber, share, stateOption, wholeNumber } from './options.ts';
+import type { ImportOptions } from './import.ts';
+import { byteScale, example, numberList, positiveNumber, share, stateOption, wholeNumber } from './options.ts';
 import type { ReportOptions } from './report.ts';
 import type { SearchOptions } from './search.ts';
 import type { ServeOptions } from './serve.ts';
@@ -34,22 +35,72 @@ function addMaking(program: Command, run: Run): void {
     .option('--scale <x>', 'multiplies the length of every phase, e.g. 0.01 to try it', positiveNumber('times'), 1)
     .addHelpText('after', example('ofa-fleet train --preset fashion-tiny --out out/fashion-tiny.safetensors --scale 0.01'))
     .action((options: TrainCommandOptions) => run(async (context) => (await import('./train.ts')).train(options, context)));
+}
 
+/** Subnets out of a supernet, and supernets from and to others' programs. */
+function addExchange(program: Command, run: Run): void {
   program
     .command('export')
     .description('write one subnet of a supernet as ONNX, calibrated and checked')
-    .argument('<checkpoint>', 'a supernet that `ofa-fleet train` made')
-    .requiredOption('--subnet <which>', '`largest`, `smallest`, or a JSON file')
+    .argument('<checkpoint>', 'a supernet that `ofa-fleet train` or `ofa-fleet import` made')
+    .requiredOption(
+      '--subnet <which>',
+      '`largest`, `smallest`, or a JSON file: {"ks": […], "e": […], "d": […]}, or with resolution and stages',
+    )
     .requiredOption('--out <dir>', 'a new folder')
+    .option('--resolution <side>', "input side (default: the file's, or else the largest of the space)", wholeNumber(1, 4096))
     .option('--data <dir>', 'IDX files to calibrate with (default: the images that ship)')
+    .option(
+      '--calibration <file>',
+      'training images to calibrate with as .npy: [N, C, H, W] of float32, or of uint8; the top left square is used',
+    )
+    .option('--calibration-scale <m,s>', 'a uint8 u becomes (u - m) / s (default: the mean and std of the space)', byteScale)
+    .option(
+      '--calibration-batch <n>',
+      'images whose statistics are taken together (default: 32 of a .npy file, else 50)',
+      wholeNumber(1, 100_000),
+    )
     .addOption(
       new Option('--statistics <which>', 'of the batch norms; `stored` ones are near chance')
         .choices(['calibrated', 'stored'])
         .default('calibrated'),
-    ) // prettier-ignore
-    .addHelpText('after', example('ofa-fleet export controller/assets/fashion-tiny.safetensors --subnet largest --out out/largest'))
+    )
+    .option('--sort', 'sort channels by importance first, as training does before widths shrink', false)
+    .addHelpText(
+      'after',
+      example(
+        'ofa-fleet export controller/assets/fashion-tiny.safetensors --subnet largest --out out/largest',
+        'ofa-fleet export supernet.safetensors --subnet s.json --resolution 192 --calibration images.npy --out out/s',
+      ),
+    )
     .action((checkpoint: string, options: ExportOptions) =>
       run(async (context) => (await import('./export.ts')).exportSubnet(checkpoint, options, context)),
+    );
+
+  program
+    .command('import')
+    .description("take over a supernet that Once-For-All's or OFAv2's PyTorch code trained, e.g. on GPUs; nothing in the file is executed")
+    .argument('<file>', 'a .pth file of torch.save: a state dict, or a training checkpoint with one')
+    .requiredOption('--out <file>', 'the supernet, as safetensors')
+    .option('--name <name>', "of its search space (default: the file's)")
+    .option('--resolutions <list>', 'that it was trained at, ascending, e.g. 128,160,192,224', numberList)
+    .option('--mean <list>', "of pixels in [0, 1], one a channel (default: ImageNet's)", numberList)
+    .option('--std <list>', "of pixels in [0, 1], one a channel (default: ImageNet's)", numberList)
+    .option('--arch <name>', "one of OFAv2's eight, e.g. EE_D, where the keys leave it open")
+    .option('--space <which>', 'preset or JSON file of its space (default: what the shapes of its tensors say)')
+    .addHelpText('after', example('ofa-fleet import ofa_mbv3_d234_e346_k357_w1.0 --out supernet.safetensors'))
+    .action((file: string, options: ImportOptions) =>
+      run(async (context) => (await import('./import.ts')).importSupernet(file, options, context)),
+    );
+
+  program
+    .command('export-ofa')
+    .description("write a supernet in the keys and layouts of Once-For-All's PyTorch code, for torch.load")
+    .argument('<checkpoint>', 'a supernet that `ofa-fleet train` or `ofa-fleet import` made')
+    .requiredOption('--out <file>', 'the .pth file')
+    .addHelpText('after', example('ofa-fleet export-ofa supernet.safetensors --out supernet.pth'))
+    .action((checkpoint: string, options: { readonly out: string }) =>
+      run(async (context) => (await import('./import.ts')).exportOfa(checkpoint, options, context)),
     );
 }
 
@@ -148,6 +199,7 @@ async function main(argv: readonly string[]): Promise<number> {
     .showHelpAfterError('(add --help for what can be given)')
     .exitOverride();
   addMaking(program, run);
+  addExchange(program, run);
   addFleet(program, run);
   addDemo(program, run);
   for (const command of program.commands) command.exitOverride().showHelpAfterError('(add --help for what can be given)');

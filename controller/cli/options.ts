@@ -1,5 +1,6 @@
 // Options that several commands share, and how their values are read; a value that cannot be is wrong use and says what can.
 import { InvalidArgumentError, Option } from 'commander';
+import type { ByteScale } from '../materialise/npy.ts';
 
 const DEFAULT_STATE = './ofa-fleet-data';
 
@@ -29,6 +30,19 @@ export function share(text: string): number {
   const value = match === null ? NaN : Number(match[1]) / 100;
   if (!(value >= 0.001 && value <= 0.5)) throw new InvalidArgumentError('Give a share from 0.1% to 50%, e.g. 2%.');
   return value;
+}
+
+export function numberList(text: string): readonly number[] {
+  const values = text.split(',').map((part) => (part.trim() === '' ? NaN : Number(part)));
+  if (!values.every(Number.isFinite)) throw new InvalidArgumentError('Give numbers with commas between them, e.g. 128,160,192.');
+  return values;
+}
+
+export function byteScale(text: string): ByteScale {
+  const [offset = NaN, divisor = NaN, ...rest] = numberList(text);
+  if (Number.isNaN(divisor) || divisor === 0 || rest.length > 0)
+    throw new InvalidArgumentError('Give two numbers, the second not 0, e.g. 128,64.');
+  return { offset, divisor };
 }
 
 /** An example under the help of a command. */

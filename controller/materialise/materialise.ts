@@ -19,7 +19,7 @@ import { keepModel } from './keep.ts';
 import { countMacs, countParameters } from './macs.ts';
 import { supernetLogits } from './supernet-logits.ts';
 
-const CALIBRATION_BATCH_SIZE = 50;
+const DEFAULT_CALIBRATION_BATCH = 50;
 const CHECKED_IMAGES = 4;
 
 export interface MaterialiseSettings {
@@ -27,6 +27,8 @@ export interface MaterialiseSettings {
   /** Training images for calibration, and for the check; never held-out ones. */
   readonly images: PreparedImages;
   readonly statistics: Statistics;
+  /** Images normalised together in calibration; default 50. */
+  readonly calibrationBatch?: number;
   readonly threads: number;
 }
 
@@ -43,7 +45,7 @@ export async function materialise(
   subnet: Subnet,
   settings: MaterialiseSettings,
 ): Promise<Outcome<Artifact>> {
-  const { blobs, images, statistics } = settings;
+  const { blobs, images, statistics, calibrationBatch: batchSize = DEFAULT_CALIBRATION_BATCH } = settings;
   const key = sha256Hex(
     canonicalJson({
       version: EMITTER_VERSION,
@@ -52,7 +54,7 @@ export async function materialise(
       statistics,
       images: images.sha256,
       count: images.count,
-      batchSize: CALIBRATION_BATCH_SIZE,
+      batchSize,
     }),
   );
   const held = recallArtifact(blobs, checkpoint.space, key);
@@ -73,7 +75,7 @@ export async function materialiseNet(
   weightsHash: string,
   settings: MaterialiseSettings,
 ): Promise<Outcome<Artifact>> {
-  const { blobs, statistics, threads } = settings;
+  const { blobs, statistics, calibrationBatch: batchSize = DEFAULT_CALIBRATION_BATCH, threads } = settings;
   const { space, subnet } = extracted;
   const images = settings.images.at(subnet.resolution);
   if (images.count === 0) {
@@ -83,7 +85,7 @@ export async function materialiseNet(
     );
   }
   const calibrated: Outcome<ExtractedNet> =
-    statistics === 'stored' ? ok(extracted) : await calibrate(extracted, images, { batchSize: CALIBRATION_BATCH_SIZE, threads });
+    statistics === 'stored' ? ok(extracted) : await calibrate(extracted, images, { batchSize, threads });
   if (!calibrated.ok) return calibrated;
   const net = calibrated.value;
   const model = emitModel(net, { batch: 1, statistics: 'running' });
@@ -103,10 +105,14 @@ export async function materialiseNet(
   return ok({ subnetId: id, subnet, weightsHash, ...kept.value, macs: countMacs(net), parameters: countParameters(net) });
 }
 
-function provenanceOf({ statistics, images }: MaterialiseSettings): Readonly<Record<string, string>> {
+function provenanceOf({
+  statistics,
+  images,
+  calibrationBatch = DEFAULT_CALIBRATION_BATCH,
+}: MaterialiseSettings): Readonly<Record<string, string>> {
   if (statistics === 'stored') return { producer: `ofa-fleet emitter ${EMITTER_VERSION}` };
   return {
     producer: `ofa-fleet emitter ${EMITTER_VERSION}`,
-    calibration: `${images.count} training images in batches of ${CALIBRATION_BATCH_SIZE}, sha256 ${images.sha256}`,
+    calibration: `${images.count} training images in batches of ${calibrationBatch}, sha256 ${images.sha256}`,
   };
 }

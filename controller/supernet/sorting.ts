@@ -7,12 +7,14 @@ import { midChannels, squeezeChannels } from './widths.ts';
 /**
  * Sorted copies of all blocks' tensors. `trainedExpands`: ratios that were already elastic before this phase; channels do not leave the
  * ring between two of their prefixes, so those nets keep their channels and are only re-ordered inside. Hidden units of
- * squeeze-and-excitation likewise.
+ * squeeze-and-excitation likewise, unless `hiddenRings` is false: so it is in Once-For-All's own code, which disturbs the hidden units of
+ * nets that were trained already; for comparison with it only.
  */
 export function sortChannels(
   space: Space,
   tensors: ReadonlyMap<string, PlainTensor>,
   trainedExpands: readonly number[],
+  { hiddenRings = true }: { readonly hiddenRings?: boolean } = {},
 ): Map<string, PlainTensor> {
   const sorted = new Map(tensors);
   let inputs = space.stem.channels;
@@ -34,7 +36,7 @@ export function sortChannels(
         permute(sorted, `${block}.squeeze.expand.weight`, 3, order);
         permute(sorted, `${block}.squeeze.expand.bias`, 0, order);
         const hiddenImportance = rowImportance(sorted.get(`${block}.squeeze.expand.weight`) as PlainTensor);
-        const hiddenOrder = orderOf(hiddenImportance, widths.map(squeezeChannels));
+        const hiddenOrder = orderOf(hiddenImportance, hiddenRings ? widths.map(squeezeChannels) : []);
         permute(sorted, `${block}.squeeze.reduce.weight`, 3, hiddenOrder);
         permute(sorted, `${block}.squeeze.reduce.bias`, 0, hiddenOrder);
         permute(sorted, `${block}.squeeze.expand.weight`, 2, hiddenOrder);
