@@ -7,7 +7,7 @@ const alone = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 120_0
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: 'logic', include: ['test/{shared,agent,controller}/**/*.test.ts', 'test/*.test.ts'], testTimeout: 20_000 } },
+      { test: { name: 'logic', include: ['test/{shared,agent,controller,parity}/**/*.test.ts', 'test/*.test.ts'], testTimeout: 20_000 } },
       { test: { name: 'machine', include: ['test/{flow,faults}/**/*.test.ts'], ...alone } },
       { test: { name: 'lesions', include: ['test/lesions/**/*.test.ts'], ...alone, testTimeout: 900_000, hookTimeout: 900_000 } },
     ],

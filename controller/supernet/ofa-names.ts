@@ -50,6 +50,9 @@ export function plainKey(key: string): string {
 const NORM_PARTS: Readonly<Record<string, string>> = { gamma: 'weight', beta: 'bias', mean: 'running_mean', variance: 'running_var' };
 const CONVOLUTIONS: Readonly<Record<string, string>> = { expand: 'inverted_bottleneck', depthwise: 'depth_conv', project: 'point_linear' };
 
+/** Learned offsets of attention: the first half of the channels by row, the second by column. */
+const ATTENTION: Readonly<Record<string, string>> = { rows: 'rel_h', columns: 'rel_w' };
+
 function keyOf(space: Space, style: KeyStyle, name: string): string {
   const [place = '', ...rest] = name.split('.');
   if (place === 'stem') return `${style === 'ofa' ? '' : 'head_stage.'}first_conv.${layerKey(rest, 'conv', 'bn')}`;
@@ -74,7 +77,7 @@ function blockKey(space: Space, style: KeyStyle, stage: number, block: number, [
   if (layer === 'pointwise') return `${place}.1.${layerKey(part, 'conv', 'bn')}`;
   if (layer === 'transformation')
     return part[0] === 'norm' ? `${place}.2.transformation.0.${NORM_PARTS[part[1] ?? '']}` : `${place}.2.conv1x1.${part[0]}`;
-  if (layer === 'attention') return `${place}.2.${part[0]}${part[1] === undefined ? '' : `_conv.${part[1]}`}`;
+  if (layer === 'attention') return `${place}.2.${ATTENTION[part[0] ?? ''] ?? `${part[0]}_conv.weight`}`;
   const mbConv = `${place}${space.parallel === undefined ? '' : '.0'}.conv`;
   if (layer === 'squeeze') return `${mbConv}.depth_conv.se.fc.${part.join('.')}`;
   if (part[0]?.includes('to') === true) return `${mbConv}.depth_conv.conv.${part[0]}_matrix`;
@@ -96,6 +99,12 @@ function layoutOf({ name, kind, shape }: Parameter): Pick<OfaEntry, 'shape' | 'o
   if (kind === 'linear') {
     // the first of the two linears of an exit is a 1x1 convolution there
     return name.endsWith('.mix.weight') ? { shape: [second, first, 1, 1], order: [1, 0, 2, 3] } : { shape: [second, first], order: [1, 0] };
+  }
+  if (kind === 'offset') {
+    // [7, C / 2] by row or column here
+    return name.endsWith('.rows')
+      ? { shape: [second, 1, 1, first, 1], order: [3, 0, 1, 2, 4] }
+      : { shape: [second, 1, 1, 1, first], order: [4, 0, 1, 2, 3] };
   }
   return { shape, order: shape.map((_, axis) => axis) };
 }

@@ -11,6 +11,7 @@ const ACTIVATIONS = ['relu', 'relu', 'h_swish', 'h_swish', 'h_swish'] as const;
 const KERNELS = [3, 5, 7] as const;
 const EXPANDS = [3, 4, 6];
 const DEPTHS = [2, 3, 4];
+const ALL_MASKS = [1, 2, 3, 4, 5, 6, 7];
 
 /** What no tensor tells. */
 export interface SpaceWishes {
@@ -39,6 +40,7 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
     );
   }
   const isParallel = [...plain.keys()].some((key) => key.includes('.layers_blocks.'));
+  const isAttention = [...plain.keys()].some((key) => key.endsWith('.2.query_conv.weight'));
   const isEarly = plain.has('exit_stages.0.classifier.linear.weight');
   const blocks = blockPrefixes(plain, style, isParallel);
   const deepest = blocks.length / STRIDES.length;
@@ -98,6 +100,7 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
       exits: isEarly ? 'early' : 'single',
       denseSkips: false,
       head: { expand: wide / last, mix: mixed / last },
+      ...(isParallel ? { parallel: { masks: ALL_MASKS, third: isAttention ? 'attention' : 'transformation' } } : {}),
     } satisfies Record<keyof Omit<Space, 'parallel'>, unknown>,
     `The net in ${origin}`,
   );
