@@ -4,11 +4,15 @@ import { onnxRuntimeWeb } from '../../../agent/node/runtime/onnxruntime-web.ts';
 import { emitModel } from '../../../controller/materialise/emit.ts';
 import { withDynamicBatch } from '../../../controller/materialise/graph.ts';
 import { openSession } from '../../../controller/materialise/session.ts';
+import { withArchitecture } from '../../../controller/architecture.ts';
+import { randomSubnet } from '../../../controller/search/operators.ts';
+import { stream } from '../../../controller/search/rng.ts';
 import { parseSpace, type Space } from '../../../controller/space.ts';
 import { largestSubnet, smallestSubnet, uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
 import { normsOf, type ExtractedNet } from '../../../controller/supernet/extracted-net.ts';
 import { sha256Hex } from '../../../shared/node/hash.ts';
 import { value } from '../../helpers/outcome.ts';
+import { allArchitectures, withAttention } from '../../helpers/spaces.ts';
 import { randomImages, randomNet, smallSpace } from './random-net.ts';
 import { referenceForward } from './reference.ts';
 
@@ -64,6 +68,17 @@ describe('an emitted model', { timeout: 60_000 }, () => {
     expectClose(await logitsOf(net, images.data, 2), referenceForward(net, images.data, 2, 'running').logits.flat(), 5e-5);
   });
 
+  it.each([...allArchitectures(space).filter(([, { parallel }]) => parallel !== undefined), ['attention', withAttention(space)] as const])(
+    'gives in ONNX Runtime what plain loops give with parallel blocks, whatever the masks, on odd maps too: %s',
+    async (_, of) => {
+      for (let draw = 0; draw < 6; draw++) {
+        const net = randomNet(of, { ...randomSubnet(of, stream(7, draw)), resolution: 9 + draw }, draw);
+        const images = randomImages(net, 2, 3);
+        expectClose(await logitsOf(net, images.data, 2), referenceForward(net, images.data, 2, 'running').logits.flat(), 5e-5);
+      }
+    },
+  );
+
   it('gives the same in onnxruntime-web as in onnxruntime-node', async () => {
     const net = randomNet(space, largestSubnet(space), 8);
     const images = randomImages(net, 1, 9);
@@ -77,8 +92,11 @@ describe('an emitted model', { timeout: 60_000 }, () => {
     await session.release();
   });
 
-  it('with batch statistics normalises by its batch and gives mean and biased variance of each batch norm', async () => {
-    const net = randomNet(space, uniformSubnet(space, { resolution: 16, kernel: 3, expand: 3, depth: 2, stages: 2 }), 5);
+  it.each([
+    ['plain', space],
+    ['parallel', value(withArchitecture(space, 'EE_DP'))],
+  ])('with batch statistics normalises by its batch and gives mean and biased variance of each batch norm: %s blocks', async (_, of) => {
+    const net = randomNet(of, uniformSubnet(of, { resolution: 16, kernel: 3, expand: 3, depth: 2, stages: 2 }), 5);
     const images = randomImages(net, 3, 4);
     const model = emitModel(net, { batch: 'dynamic', statistics: 'batch' });
     const session = value(await openSession(model, 1));

@@ -87,6 +87,8 @@ export function randomNet(space: Space, subnet: Subnet, seed: number): Extracted
       into = out;
       const mid = makeDivisible(Math.round(from * (expand ?? 0)));
       const plain = (label: string, bias: boolean) => conv(`${name}.${label}`, out, from, 1, 1, 1, bias);
+      // nothing normalises these maps, and the softmax over their products is a step function where they are large
+      const gentle = (map: Conv): Conv => ({ ...map, weight: { ...map.weight, data: map.weight.data.map((entry) => 0.3 * entry) } });
       // a branch's bit: 4, 2, 1 in the order of the three
       return {
         mbConv:
@@ -106,8 +108,8 @@ export function randomNet(space: Space, subnet: Subnet, seed: number): Extracted
             : space.parallel?.third === 'attention'
               ? {
                   kind: 'attention',
-                  query: plain('query', false),
-                  key: plain('key', false),
+                  query: gentle(plain('query', false)),
+                  key: gentle(plain('key', false)),
                   value: plain('value', false),
                   rows: tensor(`${name}.rows`, [7, out / 2], next),
                   columns: tensor(`${name}.columns`, [7, out / 2], next),

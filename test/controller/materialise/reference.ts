@@ -141,8 +141,10 @@ export function referenceForward(net: ExtractedNet, images: Float32Array, batch:
               around.push(read(value));
             }
           }
-          const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
-          at(at(y.values, n), c)[pixel] = logits.reduce((sum, logit, i) => sum + (Math.exp(logit) / total) * at(around, i), 0);
+          const largest = Math.max(...logits);
+          const shares = logits.map((logit) => Math.exp(logit - largest));
+          const total = shares.reduce((sum, share) => sum + share, 0);
+          at(at(y.values, n), c)[pixel] = shares.reduce((sum, share, i) => sum + (share / total) * at(around, i), 0);
         }),
       ),
     );

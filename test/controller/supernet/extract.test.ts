@@ -8,7 +8,7 @@ import { largestSubnet, smallestSubnet, type Subnet } from '../../../controller/
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { extractSubnet } from '../../../controller/supernet/extract.ts';
 import { normsOf, skipSources, tensorsOf, withStatistics } from '../../../controller/supernet/extracted-net.ts';
-import { isTrained, parametersOf } from '../../../controller/supernet/parameters.ts';
+import { parametersOf } from '../../../controller/supernet/parameters.ts';
 import { sortChannels } from '../../../controller/supernet/sorting.ts';
 import { forward } from '../../../controller/supernet/supernet.ts';
 import { midChannels } from '../../../controller/supernet/widths.ts';
@@ -145,11 +145,6 @@ describe('dense skips', () => {
 describe('the published space', () => {
   const count = (parameters: readonly { readonly shape: readonly number[] }[]) =>
     parameters.reduce((sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1), 0);
-
-  it('has the published numbers of trained parameters', () => {
-    expect(count(parametersOf(TINY_IMAGENET).filter(isTrained))).toBe(8_208_032);
-    expect(count(parametersOf({ ...TINY_IMAGENET, exits: 'single' }).filter(isTrained))).toBe(6_654_080);
-  });
 
   it('has the published sizes of the largest and smallest subnet at each exit', { timeout: 30_000 }, () => {
     const tensors = new Map(
