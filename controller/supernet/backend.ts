@@ -1,5 +1,5 @@
-// Picks what TensorFlow.js computes on and says which: the native addon (tfjs-node) where it loads, else WebAssembly for inference, and
-// the plain JavaScript backend for training, since WebAssembly ships without the gradient kernels of convolutions.
+// Picks what TensorFlow.js computes on and says which: the native addon (tfjs-node) where it loads, else WebAssembly, which learns to train
+// from `wasm-gradients.ts`. Plain JavaScript computes only where it is asked for by name.
 import { createRequire } from 'node:module';
 import * as tf from '@tensorflow/tfjs';
 import { registerTrainingKernels } from './wasm-gradients.ts';
@@ -38,7 +38,7 @@ export async function selectBackend(wish: BackendWish): Promise<Backend> {
     }
     if (wish.only === 'tensorflow') throw new Error(`tfjs-node has no usable native addon (${missing}); ${SETUP_HINT}.`);
   }
-  if (wish.only === 'wasm' || (wish.only === undefined && wish.purpose === 'inference')) {
+  if (wish.only !== 'cpu') {
     await import('@tensorflow/tfjs-backend-wasm');
     await select('wasm');
     if (wish.purpose === 'training') registerTrainingKernels();

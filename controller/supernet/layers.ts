@@ -192,7 +192,7 @@ function normaliseOnWasm(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D):
       },
     };
   });
-  const y = op(x, gamma, beta) as tf.Tensor4D;
+  const y = op(x, gamma, beta);
   return [y, statistics as unknown as BatchStatistics];
 }
 

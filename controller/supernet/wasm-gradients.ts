@@ -35,7 +35,7 @@ export function registerTrainingKernels(): void {
     tf.registerKernel({
       kernelName,
       backendName: 'wasm',
-      kernelFunc: ({ inputs, attrs }) => kernel(inputs as unknown as Inputs, (attrs ?? {}) as Attributes),
+      kernelFunc: ({ inputs, attrs }) => kernel(inputs as unknown as Inputs, attrs ?? {}),
     });
   }
 }
@@ -81,8 +81,7 @@ function faster(heap: Heap): Record<string, Kernel> {
   const shipped = (name: string) => {
     const config = tf.getKernel(name, 'wasm');
     const backend = tf.backend();
-    return (inputs: Inputs, attributes: Attributes) =>
-      config.kernelFunc({ inputs: inputs as unknown as tf.NamedTensorInfoMap, attrs: attributes as tf.NamedAttrMap, backend });
+    return (inputs: Inputs, attributes: Attributes) => config.kernelFunc({ inputs: inputs, attrs: attributes as tf.NamedAttrMap, backend });
   };
   const [matMul, multiply, sum, mean] = ['BatchMatMul', 'Multiply', 'Sum', 'Mean'].map(shipped) as [Kernel, Kernel, Kernel, Kernel];
 
@@ -106,18 +105,27 @@ function faster(heap: Heap): Record<string, Kernel> {
       const single = a.size === (a.shape.at(-1) as number) * (a.shape.at(-2) as number) && b.rank === a.rank;
       if ((transposeA !== true && transposeB !== true) || !single) return matMul(inputs, attributes);
       return tf.tidy(() => {
-        const matrix = (t: tf.Tensor) => tf.reshape(t, t.shape.slice(-2)) as tf.Tensor2D;
+        const matrix = (t: tf.Tensor) => tf.reshape<tf.Rank.R2>(t, t.shape.slice(-2) as [number, number]);
         const right = transposeB === true ? tf.transpose(matrix(b)) : matrix(b);
         const result = transposeA === true ? transposedProduct(heap, matrix(a), right) : tf.matMul(matrix(a), right);
         return tf.reshape(result, [...a.shape.slice(0, -2), ...result.shape]);
       });
     },
+    // The shipped kernel copies, and every tensor kept for a gradient goes through it.
+    Identity: ({ x }) => {
+      const { dataId, shape, dtype } = x as tf.Tensor;
+      (tf.backend() as unknown as { incRef(dataId: object): void }).incRef(dataId);
+      return { dataId, shape, dtype };
+    },
     // Squeeze-and-excitation scales every channel of an image.
     Multiply: (inputs, attributes) => {
       const [a, b] = [inputs['a'] as tf.Tensor, inputs['b'] as tf.Tensor];
-      const scales = (x: tf.Tensor, by: tf.Tensor) =>
-        x.rank === 4 && by.rank === 4 && x.size > by.size && by.size === (x.shape[0] as number) * (x.shape[3] as number) &&
-        by.shape[0] === x.shape[0] && by.shape[3] === x.shape[3] && inFours(x) && inFours(by); // prettier-ignore
+      /** x [N, H, W, C], by [N, 1, 1, C] */
+      const scales = (x: tf.Tensor, by: tf.Tensor) => {
+        const [batch, height, width, channels] = x.shape;
+        const broadcast = x.rank === 4 && by.shape.join() === [batch, 1, 1, channels].join() && height !== 1 && width !== 1;
+        return broadcast && inFours(x) && inFours(by);
+      };
       if (scales(a, b)) return scaled(heap, a, b);
       return scales(b, a) ? scaled(heap, b, a) : multiply(inputs, attributes);
     },

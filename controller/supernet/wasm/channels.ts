@@ -38,7 +38,7 @@ function map<Name extends string>(
   coefficients: number,
   formula: (inputs: Values, coefficients: Values) => Code,
 ): WasmFunction<Name> {
-  return define(name, (3 + inputs + coefficients) as number, (parameters, frame) => {
+  return define(name, 3 + inputs + coefficients, (parameters, frame) => {
     const [out, rows, channels, ...pointers] = parameters as [Local, Local, Local, ...Local[]];
     const streams = pointers.slice(0, inputs);
     const vectors = pointers.slice(inputs);

@@ -87,8 +87,8 @@ export function inputGradient(
 ): tf.TensorInfo {
   const geometry = geometryOf(inputShape, filter.shape, attributes, false);
   return tf.tidy(() => {
-    const matrix = tf.transpose(tf.reshape(filter, [-1, geometry.filters]) as tf.Tensor2D);
-    const pixels = tf.matMul(tf.reshape(dy, [-1, geometry.filters]), matrix) as tf.Tensor2D; // [N·h·w, k·k·in]
+    const matrix = tf.transpose(tf.reshape<tf.Rank.R2>(filter, [-1, geometry.filters]));
+    const pixels = tf.matMul<tf.Tensor2D>(tf.reshape(dy, [-1, geometry.filters]), matrix); // [N·h·w, k·k·in]
     return isPointwise(geometry) ? tf.reshape(pixels, inputShape) : unpatched(heap, pixels, geometry);
   });
 }
