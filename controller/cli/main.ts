@@ -2,7 +2,6 @@
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { Command, CommanderError, Option } from 'commander';
-import { DEBIAN_FASHION_MNIST } from '../supernet/data/idx.ts';
 import { EXIT, withContext, type Context } from './context.ts';
 import type { DemoOptions } from './demo-run.ts';
 import type { DeployOptions } from './deploy.ts';
@@ -13,29 +12,13 @@ import { byteScale, example, numberList, positiveNumber, share, stateOption, who
 import type { ReportOptions } from './report.ts';
 import type { SearchOptions } from './search.ts';
 import type { ServeOptions } from './serve.ts';
-import type { TrainCommandOptions } from './train.ts';
+import { addTraining } from './training-commands.ts';
 
 type Run = (action: (context: Context) => Promise<number>) => Promise<void>;
 
 const SHIPPED = fileURLToPath(new URL('../assets/fashion-tiny.safetensors', import.meta.url));
 /** Nets of this size gain nothing from more. */
 const DEFAULT_THREADS = Math.min(4, availableParallelism());
-
-function addMaking(program: Command, run: Run): void {
-  program
-    .command('train')
-    .description('train a supernet; started again after a kill, it goes on where it was')
-    .addOption(new Option('--preset <name>', 'search space that ships with the program; IDX images fit: fashion-tiny (default)'))
-    .addOption(new Option('--space <file>', 'search space as a JSON file'))
-    .option('--data <dir>', 'folder with train- and t10k- IDX files, gzipped', DEBIAN_FASHION_MNIST)
-    .requiredOption('--out <file>', 'the supernet, as safetensors')
-    .addOption(new Option('--recipe <name>', 'how long and how').choices(['short', 'published']).default('short'))
-    .option('--seed <n>', 'of weights, order and subnets', wholeNumber(0, 2 ** 32 - 1), 0)
-    .option('--threads <n>', 'threads within an operator', wholeNumber(1, 256), DEFAULT_THREADS)
-    .option('--scale <x>', 'multiplies the length of every phase, e.g. 0.01 to try it', positiveNumber('times'), 1)
-    .addHelpText('after', example('ofa-fleet train --preset fashion-tiny --out out/fashion-tiny.safetensors --scale 0.01'))
-    .action((options: TrainCommandOptions) => run(async (context) => (await import('./train.ts')).train(options, context)));
-}
 
 /** Subnets out of a supernet, and supernets from and to others' programs. */
 function addExchange(program: Command, run: Run): void {
@@ -198,7 +181,7 @@ async function main(argv: readonly string[]): Promise<number> {
     )
     .showHelpAfterError('(add --help for what can be given)')
     .exitOverride();
-  addMaking(program, run);
+  addTraining(program, run);
   addExchange(program, run);
   addFleet(program, run);
   addDemo(program, run);

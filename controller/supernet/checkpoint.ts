@@ -16,6 +16,31 @@ const accuracySchema = z.object({
   accuracy: z.number(),
 });
 
+/** A net of uniform genes (null where it has no such gene) and its top-1 accuracies, batch norms recomputed for it. */
+export const testedSettingSchema = z.object({
+  resolution: z.int(),
+  kernel: z.number().nullable(),
+  /** Active branches of parallel blocks. */
+  mask: z.number().nullable(),
+  depth: z.int(),
+  expand: z.number().nullable(),
+  exit: z.int(),
+  validation: z.number(),
+  test: z.number(),
+});
+
+export type TestedSetting = Readonly<z.infer<typeof testedSettingSchema>>;
+
+const uniformSchema = z.object({
+  settings: z.int(),
+  /** By test images: the highest is a maximum over them, hence optimistic. */
+  highest: testedSettingSchema,
+  lowest: testedSettingSchema,
+  meanTest: z.number(),
+  /** The one of the highest validation accuracy, whatever its test accuracy. */
+  picked: testedSettingSchema,
+});
+
 const provenanceSchema = z.object({
   /** What was typed to make it. */
   command: z.string(),
@@ -33,9 +58,18 @@ const provenanceSchema = z.object({
   trainingSeconds: z.number(),
   /** Nets of the largest and of the smallest genes, ended at each exit. */
   accuracy: z.object({ largest: z.array(accuracySchema), smallest: z.array(accuracySchema) }),
+  /** Every machine that trained it: weights repeat bit for bit only on one of equal backend, threads and CPU. */
+  machines: z.array(z.object({ backend: z.string(), threads: z.int(), cpu: z.string() })).default([]),
+  /** How the teacher ran; empty where it is not known. */
+  teacher: z.string().default(''),
+  /** All uniform settings in a few numbers; null where they were not tested. */
+  uniform: uniformSchema.nullable().default(null),
+  /** The one subnet that these weights are for; null for a supernet, which has them all. */
+  finetuned: z.object({ subnet: z.unknown(), from: z.string(), before: z.number(), after: z.number() }).nullable().default(null),
 });
 
 export type Provenance = Readonly<z.infer<typeof provenanceSchema>>;
+export type UniformSummary = Readonly<z.infer<typeof uniformSchema>>;
 
 export interface Checkpoint {
   readonly space: Space;

@@ -1,16 +1,13 @@
-// The losses: label smoothing, the joint loss of all exits, and ENS-KD, where the teacher's target is the softmax of the weighted sum of
-// its exits' logits (OFAv2, arXiv 2302.01888).
+// The losses: label smoothing, the joint loss of all exits, and ENS-KD, where the teacher's target is the weighted sum of its exits'
+// logits (OFAv2, arXiv 2302.01888).
 import * as tf from '@tensorflow/tfjs';
-
-/** Weights of exits 1..n, ascending, sum 1: i / (1 + ... + n), the `ascending` scheme of AEP (arXiv 2301.12168), unrounded. */
-export function exitWeights(exits: number): number[] {
-  return Array.from({ length: exits }, (_, i) => (2 * (i + 1)) / (exits * (exits + 1)));
-}
+import { exitWeights } from './exit-weights.ts';
+import type { DistillationLoss } from './recipe.ts';
 
 /** (1 - smoothing) · onehot + smoothing / classes: [batch, classes] */
-export function smoothedTargets(labels: Uint8Array, classes: number, smoothing: number): tf.Tensor2D {
+export function smoothedTargets(labels: ArrayLike<number>, classes: number, smoothing: number): tf.Tensor2D {
   const targets = new Float32Array(labels.length * classes).fill(smoothing / classes);
-  labels.forEach((label, i) => (targets[i * classes + label] = 1 - smoothing + smoothing / classes));
+  for (let i = 0; i < labels.length; i++) targets[i * classes + (labels[i] as number)] = 1 - smoothing + smoothing / classes;
   return tf.tensor2d(targets, [labels.length, classes]);
 }
 
@@ -20,18 +17,37 @@ export function crossEntropy(targets: tf.Tensor2D, logits: tf.Tensor2D): tf.Scal
 }
 
 /** Full phase: the weighted sum of all exits' cross entropies. */
-export function jointLoss(targets: tf.Tensor2D, logits: readonly tf.Tensor2D[]): tf.Scalar {
-  const weights = exitWeights(logits.length);
+export function jointLoss(
+  targets: tf.Tensor2D,
+  logits: readonly tf.Tensor2D[],
+  weights: readonly number[] = exitWeights(logits.length),
+): tf.Scalar {
   return tf.addN(logits.map((exit, i) => tf.mul(crossEntropy(targets, exit), weights[i] as number)));
 }
 
-/** softmax of the weighted sum of the teacher's logits: [batch, classes] */
-export function ensembleTarget(logits: readonly tf.Tensor2D[]): tf.Tensor2D {
-  const weights = exitWeights(logits.length);
-  return tf.softmax(tf.addN(logits.map((exit, i) => tf.mul(exit, weights[i] as number))));
+/** Weighted sum of the exits' logits, exits of weight 0 left out: [batch, classes] */
+export function ensembleLogits(logits: readonly tf.Tensor2D[], weights: readonly number[] = exitWeights(logits.length)): tf.Tensor2D {
+  const parts = logits.flatMap((exit, i) => ((weights[i] as number) === 0 ? [] : [tf.mul(exit, weights[i] as number)]));
+  return tf.addN(parts) as tf.Tensor2D;
 }
 
-/** ENS-KD with ratio 1: cross entropy to the teacher plus cross entropy to the smoothed labels. */
-export function distillationLoss(teacher: tf.Tensor2D, targets: tf.Tensor2D, logits: tf.Tensor2D): tf.Scalar {
-  return crossEntropy(tf.add(teacher, targets), logits);
+/** What the student learns from: the teacher's probabilities for `ce`, its logits for `mse`. [batch, classes] */
+export function ensembleTarget(
+  logits: readonly tf.Tensor2D[],
+  weights: readonly number[] = exitWeights(logits.length),
+  loss: DistillationLoss = 'ce',
+): tf.Tensor2D {
+  const ensemble = ensembleLogits(logits, weights);
+  return loss === 'ce' ? tf.softmax(ensemble) : ensemble;
+}
+
+/** ENS-KD with ratio 1: the distance to the teacher plus the cross entropy to the smoothed labels. */
+export function distillationLoss(
+  teacher: tf.Tensor2D,
+  targets: tf.Tensor2D,
+  logits: tf.Tensor2D,
+  loss: DistillationLoss = 'ce',
+): tf.Scalar {
+  if (loss === 'ce') return crossEntropy(tf.add(teacher, targets), logits);
+  return tf.add(tf.mean(tf.squaredDifference(teacher, logits)), crossEntropy(targets, logits));
 }

@@ -8,6 +8,20 @@ import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { writeAtomically } from '../checkpoint.ts';
 import { decodeSafetensors, encodeSafetensors, type PlainTensor } from '../safetensors.ts';
 
+const machineSchema = z.object({
+  backend: z.string(),
+  /** 0 = the library's own choice. */
+  threads: z.int(),
+  cpu: z.string(),
+});
+
+/** What computes: a run repeats bit for bit only where all three are equal. */
+export type Machine = Readonly<z.infer<typeof machineSchema>>;
+
+export function machineText({ backend, threads, cpu }: Machine): string {
+  return `${backend}, ${threads === 0 ? 'all' : threads} thread(s), ${cpu}`;
+}
+
 const positionSchema = z.object({
   /** What the run was started with; a state of other settings is refused. */
   settings: z.string(),
@@ -20,6 +34,8 @@ const positionSchema = z.object({
   validationDue: z.boolean().default(false),
   startedAt: z.string(),
   trainingSeconds: z.number(),
+  /** Where it has run so far, each once, the last one last. */
+  machines: z.array(machineSchema).min(1),
 });
 
 export type Position = Readonly<z.infer<typeof positionSchema>>;

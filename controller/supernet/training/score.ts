@@ -3,14 +3,18 @@
 import * as tf from '@tensorflow/tfjs';
 import type { Space } from '../../space.ts';
 import type { Subnet } from '../../subnet.ts';
+import { evaluationView, type Evaluation } from '../data/augmentation.ts';
 import type { ImageSet } from '../data/dataset.ts';
-import { toInput, type View } from '../data/preprocess.ts';
+import type { View } from '../data/preprocess.ts';
 import type { Weights } from '../elastic.ts';
 import { forward, type Pass } from '../supernet.ts';
+import { inputOf } from './batches.ts';
+import { ensembleLogits } from './distill.ts';
 
 const BATCH = 100;
 
-type Statistics = ReadonlyMap<string, { readonly mean: tf.Tensor1D; readonly variance: tf.Tensor1D }>;
+/** By norm name; of the convolutions of every exit on the way too. */
+export type Statistics = ReadonlyMap<string, { readonly mean: tf.Tensor1D; readonly variance: tf.Tensor1D }>;
 
 /** Lets signals in between two batches; whether to stop. */
 async function isStopped(signal: AbortSignal | undefined): Promise<boolean> {
@@ -40,7 +44,7 @@ export async function calibratedStatistics(
     const share = batch.length / views.length;
     let statistics: Pass['statistics'] = new Map();
     tf.tidy(() => {
-      ({ statistics } = forward(weights, space, subnet, inputOf(set, batch, space, subnet.resolution), { kind: 'batch' }));
+      ({ statistics } = forward(weights, space, subnet, inputOf(set, batch, space, subnet.resolution), { kind: 'batch' }, 'all'));
     });
     for (const [name, { mean, variance }] of statistics) {
       const before = sums.get(name);
@@ -53,34 +57,51 @@ export async function calibratedStatistics(
   return sums;
 }
 
-/** Top-1 over the first `count` images of `set`, in [0, 1]; null where `signal` aborted. */
-export async function accuracyOf(
+export interface Scores {
+  /** Top-1 in [0, 1] of each exit on the way, first stage first; of the last alone where the space has single exits. */
+  readonly exits: readonly number[];
+  /** Top-1 of the weighted sum of all those exits' logits. */
+  readonly ensemble: number;
+}
+
+/** Over the first `count` images of `set`, each exit weighed by `weights` in the ensemble; null where `signal` aborted. */
+export async function scoresOf(
   weights: Weights,
   space: Space,
   subnet: Subnet,
   statistics: Statistics,
-  set: ImageSet,
-  count: number,
+  images: { readonly set: ImageSet; readonly count: number; readonly evaluation: Evaluation },
+  exitWeights: readonly number[],
   signal?: AbortSignal,
-): Promise<number | null> {
-  let right = 0;
-  const total = Math.min(count, set.count);
+): Promise<Scores | null> {
+  const { set, evaluation } = images;
+  const total = Math.min(images.count, set.count);
+  const right = new Array<number>(exitWeights.length + 1).fill(0);
   for (let start = 0; start < total; start += BATCH) {
     if (await isStopped(signal)) return null;
-    const views = Array.from({ length: Math.min(BATCH, total - start) }, (_, i) => ({ index: start + i }));
-    const best = tf.tidy(() => {
-      const { logits } = forward(weights, space, subnet, inputOf(set, views, space, subnet.resolution), { kind: 'running', statistics });
-      return tf.argMax(logits[0] as tf.Tensor2D, 1);
+    const views = Array.from({ length: Math.min(BATCH, total - start) }, (_, i) => evaluationView(evaluation, start + i));
+    const answers = tf.tidy(() => {
+      const { logits } = forward(
+        weights,
+        space,
+        subnet,
+        inputOf(set, views, space, subnet.resolution),
+        { kind: 'running', statistics },
+        'all',
+      );
+      const nets = logits.length === 1 ? logits : [...logits, ensembleLogits(logits, exitWeights)];
+      return tf.stack(nets.map((net) => tf.argMax(net, 1)));
     });
-    const predicted = await best.data();
-    best.dispose();
-    for (const { index } of views) if (predicted[index - start] === set.labels[index]) right++;
+    const predicted = await answers.data(); // net by net, image by image
+    answers.dispose();
+    predicted.forEach((answer, i) => {
+      if (answer === set.labels[start + (i % views.length)])
+        right[Math.floor(i / views.length)] = (right[Math.floor(i / views.length)] ?? 0) + 1;
+    });
   }
-  return right / total;
-}
-
-export function inputOf(set: ImageSet, views: readonly View[], space: Space, resolution: number): tf.Tensor4D {
-  return tf.tensor4d(toInput(set, views, space, resolution, 'NHWC'), [views.length, resolution, resolution, space.inputChannels]);
+  const shares = right.map((count) => count / total);
+  const exits = shares.slice(0, exitWeights.length);
+  return { exits, ensemble: (exits.length === 1 ? exits[0] : shares[exits.length]) as number };
 }
 
 export function disposeStatistics(statistics: Statistics): void {

@@ -5,8 +5,10 @@ import type { ParameterKind } from '../parameters.ts';
 
 export interface SgdSettings {
   readonly momentum: number;
-  /** Applied to `conv` and `linear` parameters only: not to batch norms, biases and kernel matrices. */
+  /** Applied to `conv`, `linear` and `offset` parameters only, by kind and not by name: no batch norm and no bias is ever decayed. */
   readonly weightDecay: number;
+  /** Whether kernel matrices are decayed too. */
+  readonly decayKernelMatrices: boolean;
 }
 
 /**
@@ -24,7 +26,7 @@ export function sgdStep(
   for (const [name, gradient] of gradients) {
     const old = weights.get(name) as tf.Tensor;
     const kind = kinds.get(name);
-    const decays = kind === 'conv' || kind === 'linear';
+    const decays = kind === 'conv' || kind === 'linear' || kind === 'offset' || (kind === 'kernel-matrix' && settings.decayKernelMatrices);
     const oldMomentum = momenta.get(name);
     const updated = tf.tidy(() => {
       const g = decays ? tf.add(gradient, tf.mul(old, settings.weightDecay)) : gradient;

@@ -7,12 +7,14 @@ import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { readCheckpoint, weightsHash } from '../../../controller/supernet/checkpoint.ts';
 import { encodeIdxPair, loadIdxFolder } from '../../../controller/supernet/data/idx.ts';
 import { decodeSafetensors } from '../../../controller/supernet/safetensors.ts';
-import { RECIPES } from '../../../controller/supernet/training/recipe.ts';
+import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
+import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
 import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
 import type { Position } from '../../../controller/supernet/training/run-state.ts';
 import type { Space } from '../../../controller/space.ts';
 import { TINY } from './tiny.ts';
 
+const SHORT = RECIPES['fashion-tiny'] as Recipe;
 const PROCESS = join(import.meta.dirname, 'train-process.ts');
 
 describe('a training run', () => {
@@ -76,7 +78,12 @@ describe('a training run', () => {
     async function options(runFolder: string): Promise<TrainOptions> {
       const dataset = loadIdxFolder(folder);
       if (!dataset.ok) throw new Error(dataset.message);
-      const recipe = { ...RECIPES.short, batch: 8, validation: { subnets: 2, images: 8, calibrationImages: 8 } };
+      const recipe = {
+        ...SHORT,
+        batch: 8,
+        validation: { ...SHORT.validation, subnets: 2, images: 8, calibrationImages: 8 },
+        test: { settings: 8, images: 24 },
+      };
       const backend = await selectBackend({ purpose: 'training', threads: 1 });
       return { space: TINY, recipe, dataset: dataset.value, backend, seed: 1, scale: 1, folder: join(folder, runFolder), command: 'test' };
     }

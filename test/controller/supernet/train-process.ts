@@ -3,17 +3,21 @@
 import type { Space } from '../../../controller/space.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { loadIdxFolder } from '../../../controller/supernet/data/idx.ts';
-import { RECIPES, type Recipe } from '../../../controller/supernet/training/recipe.ts';
+import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
+import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
 import { train } from '../../../controller/supernet/training/train.ts';
 import { TINY } from './tiny.ts';
 
 const [dataFolder = '', folder = '', killAt] = process.argv.slice(2);
+const SHORT = RECIPES['fashion-tiny'] as Recipe;
+const PHASES = SHORT.phases as Extract<Recipe['phases'], { full: unknown }>;
 const recipe: Recipe = {
-  ...RECIPES.short,
+  ...SHORT,
   name: 'tiny',
   batch: 8,
-  phases: { ...RECIPES.short.phases, depth: { ...RECIPES.short.phases.depth, epochs: [1, 1] } },
-  validation: { subnets: 2, images: 8, calibrationImages: 8 },
+  phases: { ...PHASES, depth: { ...PHASES.depth, epochs: [1, 1] } },
+  validation: { ...SHORT.validation, subnets: 2, images: 8, calibrationImages: 8 },
+  test: { settings: 8, images: 24 },
 };
 /** Each axis keeps two values: every kind of phase, in a few seconds even without the native backend. */
 const space: Space = { ...TINY, kernels: [3, 5], expands: [2, 3], depths: [1, 2], resolutions: [6, 8] };

@@ -1,22 +1,16 @@
 import * as tf from '@tensorflow/tfjs';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { PRESETS, type Space } from '../../../controller/space.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import {
   crossEntropy,
   distillationLoss,
   ensembleTarget,
-  exitWeights,
   jointLoss,
   smoothedTargets,
 } from '../../../controller/supernet/training/distill.ts';
-import { drawSubnet, phasesOf, validationSubnets } from '../../../controller/supernet/training/phases.ts';
-import { randomStream } from '../../../controller/supernet/training/random.ts';
-import { RECIPES } from '../../../controller/supernet/training/recipe.ts';
+import { exitWeights, restrictedWeights } from '../../../controller/supernet/training/exit-weights.ts';
 import { sgdStep } from '../../../controller/supernet/training/sgd.ts';
 import type { ParameterKind } from '../../../controller/supernet/parameters.ts';
-import { parseSubnet } from '../../../controller/subnet.ts';
-import { TINY } from './tiny.ts';
 
 describe('SGD keyed by name', () => {
   beforeAll(async () => {
@@ -48,7 +42,7 @@ describe('SGD keyed by name', () => {
       ['c', scalar(3)],
     ]);
     const momenta = new Map<string, tf.Tensor>();
-    const settings = { momentum: 0.9, weightDecay: 0.01 };
+    const settings = { momentum: 0.9, weightDecay: 0.01, decayKernelMatrices: false };
     const steps: Record<string, number>[] = [{ a: 0.5, b: 0.25 }, { b: -1 }, { c: 0.5, a: 1 }, { b: 0.5, c: 2 }];
     for (const step of steps) {
       sgdStep(weights, momenta, new Map(Object.entries(step).map(([name, gradient]) => [name, scalar(gradient)])), KINDS, 0.1, settings);
@@ -58,6 +52,19 @@ describe('SGD keyed by name', () => {
     expect(value(weights, 'c')).toBeCloseTo(reference(3, [0.5, 2], 0), 5);
   });
 
+  it('decays by kind: no batch norm, no bias whatever its name, kernel matrices only where asked', () => {
+    const kinds: ParameterKind[] = ['conv', 'linear', 'offset', 'bias', 'gamma', 'beta', 'kernel-matrix'];
+    const decayed = (decayKernelMatrices: boolean) => {
+      const weights = new Map<string, tf.Tensor>(kinds.map((kind) => [`x.${kind}`, scalar(1)]));
+      const gradients = new Map(kinds.map((kind) => [`x.${kind}`, scalar(0)]));
+      const settings = { momentum: 0.9, weightDecay: 0.5, decayKernelMatrices };
+      sgdStep(weights, new Map(), gradients, new Map(kinds.map((kind) => [`x.${kind}`, kind])), 0.1, settings);
+      return kinds.filter((kind) => value(weights, `x.${kind}`) !== 1);
+    };
+    expect(decayed(false)).toEqual(['conv', 'linear', 'offset']);
+    expect(decayed(true)).toEqual(['conv', 'linear', 'offset', 'kernel-matrix']);
+  });
+
   it('leaves what got no gradient bitwise alone, decay and momentum included', () => {
     const untouched = scalar(7);
     const weights = new Map<string, tf.Tensor>([
@@ -65,7 +72,7 @@ describe('SGD keyed by name', () => {
       ['b', scalar(1)],
     ]);
     const momenta = new Map<string, tf.Tensor>([['a', scalar(5)]]);
-    sgdStep(weights, momenta, new Map([['b', scalar(1)]]), KINDS, 0.1, { momentum: 0.9, weightDecay: 0.5 });
+    sgdStep(weights, momenta, new Map([['b', scalar(1)]]), KINDS, 0.1, { momentum: 0.9, weightDecay: 0.5, decayKernelMatrices: false });
     expect(weights.get('a')).toBe(untouched);
     expect(value(momenta, 'a')).toBe(5);
   });
@@ -73,9 +80,27 @@ describe('SGD keyed by name', () => {
 
 describe('losses', () => {
   it('weigh exits by rising shares that sum to one', () => {
-    expect(exitWeights(5).map((w) => Math.round(w * 100) / 100)).toEqual([0.07, 0.13, 0.2, 0.27, 0.33]);
+    expect(exitWeights(5).map((w) => Math.round(w * 100) / 100)).toEqual([0.06, 0.13, 0.2, 0.27, 0.34]);
     expect(exitWeights(3).reduce((sum, w) => sum + w)).toBeCloseTo(1, 12);
     expect(exitWeights(1)).toEqual([1]);
+  });
+
+  it('weigh exits the other way round, or alike, and can be restricted to some', () => {
+    expect(exitWeights(5, 'descending')).toEqual([0.34, 0.27, 0.2, 0.13, 0.06]);
+    expect(exitWeights(4, 'uniform')).toEqual([0.25, 0.25, 0.25, 0.25]);
+    expect(restrictedWeights([0.06, 0.13, 0.2, 0.27, 0.34], [5])).toEqual([0, 0, 0, 0, 1]);
+    const some = restrictedWeights([0.06, 0.13, 0.2, 0.27, 0.34], [4, 5]);
+    expect(some[3]).toBeCloseTo(0.27 / 0.61, 12);
+    expect(some.reduce((sum, w) => sum + w)).toBeCloseTo(1, 12);
+  });
+
+  it('teach by the mean squared difference of logits where asked, labels as before', () => {
+    const logits = tf.tensor2d([[1, 2, 3]]);
+    const targets = smoothedTargets([2], 3, 0.1);
+    const goal = ensembleTarget([tf.tensor2d([[0, 1, 5]]), tf.tensor2d([[3, 1, 2]])], [1 / 3, 2 / 3], 'mse');
+    goal.dataSync().forEach((z, i) => expect(z).toBeCloseTo([2, 1, 3][i] as number, 5));
+    const expected = (1 + 1 + 0) / 3 + (crossEntropy(targets, logits).dataSync()[0] as number);
+    expect(distillationLoss(goal, targets, logits, 'mse').dataSync()[0]).toBeCloseTo(expected, 5);
   });
 
   it('teach by the softmax of summed logits, not by summed probabilities', () => {
@@ -102,56 +127,5 @@ describe('losses', () => {
     expect(distillationLoss(teacher, targets, logits).dataSync()[0]).toBeCloseTo(parts, 5);
     const uniform = Math.log(3); // cross entropy of equal logits
     expect(jointLoss(targets, [tf.zeros([2, 3]), tf.zeros([2, 3])]).dataSync()[0]).toBeCloseTo(uniform, 5);
-  });
-});
-
-describe('the phases of progressive shrinking', () => {
-  const epochs = (space: Space) => phasesOf(space, RECIPES.published).reduce((sum, phase) => sum + phase.epochs + phase.warmUpEpochs, 0);
-
-  it('take as many epochs as published', () => {
-    const mbv3 = PRESETS['ofa-mbv3-w1.0'] as Space;
-    expect(epochs(mbv3)).toBe(605);
-    expect(epochs({ ...mbv3, exits: 'early' })).toBe(915);
-  });
-
-  it('unlock one value at a time and end with the whole space', () => {
-    const phases = phasesOf(TINY, RECIPES.short);
-    expect(phases.map(({ name }) => name)).toEqual(['full', 'kernel', 'height', 'depth-1', 'depth-2', 'width-1', 'width-2']);
-    expect(phases[0]?.choices).toEqual({ kernels: [7], heights: [2], depths: [3], expands: [4] });
-    expect(phases.find(({ name }) => name === 'depth-1')?.choices).toEqual({
-      kernels: [3, 5, 7],
-      heights: [1, 2],
-      depths: [2, 3],
-      expands: [4],
-    });
-    expect(phases.at(-1)?.choices).toEqual({ kernels: [3, 5, 7], heights: [1, 2], depths: [1, 2, 3], expands: [2, 3, 4] });
-  });
-
-  it('leave out axes with one value', () => {
-    const rigid: Space = { ...TINY, kernels: [5], depths: [2], exits: 'single' };
-    expect(phasesOf(rigid, RECIPES.short).map(({ name }) => name)).toEqual(['full', 'width-1', 'width-2']);
-  });
-
-  it('draw only subnets of the space, the same for the same stream', () => {
-    const choices = phasesOf(TINY, RECIPES.short).at(-1)?.choices;
-    if (choices === undefined) throw new Error('no phase');
-    const draw = () => {
-      const random = randomStream(1, 'subnets');
-      return Array.from({ length: 200 }, () => drawSubnet(choices, 9, random));
-    };
-    const drawn = draw();
-    expect(drawn.every((subnet) => parseSubnet(TINY, subnet, 'drawn').ok)).toBe(true);
-    expect(draw()).toEqual(drawn);
-    expect(new Set(drawn.flatMap(({ stages }) => stages.flat().map(({ kernel, expand }) => `${kernel} ${expand}`))).size).toBe(9);
-  });
-
-  it('are scored by the extremes and some between', () => {
-    const last = phasesOf(TINY, RECIPES.short).at(-1);
-    if (last === undefined) throw new Error('no phase');
-    const all = validationSubnets(TINY, last, 100, randomStream(0));
-    expect(all.length).toBe(32);
-    const some = validationSubnets(TINY, last, 4, randomStream(0));
-    expect(some.length).toBe(4);
-    expect([some[0], some[3]]).toEqual([all[0], all[31]]);
   });
 });
