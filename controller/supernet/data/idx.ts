@@ -30,7 +30,7 @@ export function loadIdxFolder(folder: string, validationShare: number | null = n
   const validationCount =
     validationShare === null
       ? Math.min(VALIDATION_IMAGES, Math.floor(train.value.count / 12))
-      : Math.floor(train.value.count * validationShare);
+      : Math.max(1, Math.round(train.value.count * validationShare));
   const split = splitOff({ ...train.value, classes }, validationCount, SPLIT_SEED);
   const name = folder.split('/').findLast((part) => part !== '') ?? folder;
   return ok({ name, sha256: hash.digest('hex'), ...split, test: { ...test.value, classes } });
@@ -57,8 +57,10 @@ export function loadIdxPair(folder: string, prefix: string): Outcome<ImageSet> {
   return ok({ count, height, width, channels: IDX_CHANNELS, pixels: images.value.data, labels: labels.value.data, classes });
 }
 
+/** `file`, or the same without its gzip: some downloads come unpacked. */
 function readIdx(file: string, magic: number, rank: number): Outcome<{ sides: number[]; data: Uint8Array }> {
-  if (!existsSync(file)) {
+  const unpacked = file.replace(/\.gz$/, '');
+  if (!existsSync(file) && !existsSync(unpacked)) {
     return failed(
       'NOT_FOUND',
       `There is no ${file}; on Debian \`apt-get install dataset-fashion-mnist\` puts one in ${DEBIAN_FASHION_MNIST}.`,
@@ -66,7 +68,7 @@ function readIdx(file: string, magic: number, rank: number): Outcome<{ sides: nu
   }
   let bytes: Buffer;
   try {
-    bytes = gunzipSync(readFileSync(file));
+    bytes = existsSync(file) ? gunzipSync(readFileSync(file)) : readFileSync(unpacked);
   } catch (error) {
     return failed(
       'CORRUPT_FILE',

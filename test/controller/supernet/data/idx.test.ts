@@ -3,17 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { permutation, SPLIT_SEED, splitOff, type ImageSet } from '../../../controller/supernet/data/dataset.ts';
-import { encodeIdxPair, loadIdxFolder, loadIdxPair } from '../../../controller/supernet/data/idx.ts';
-import { toInput } from '../../../controller/supernet/data/preprocess.ts';
-import { TINY } from './tiny.ts';
+import { permutation, SPLIT_SEED, splitOff } from '../../../../controller/supernet/data/dataset.ts';
+import { encodeIdxPair, loadIdxFolder, loadIdxPair } from '../../../../controller/supernet/data/idx.ts';
+import { images } from './made-images.ts';
 
-const ASSETS = join(import.meta.dirname, '../../../controller/assets/fashion-mnist-mini');
-
-function images(count: number, height: number, width: number, channels = 1): ImageSet {
-  const pixels = Uint8Array.from({ length: count * height * width * channels }, (_, i) => (i * 37) % 256);
-  return { count, height, width, channels, pixels, labels: Uint8Array.from({ length: count }, (_, i) => i % 3), classes: 3 };
-}
+const ASSETS = join(import.meta.dirname, '../../../../controller/assets/fashion-mnist-mini');
 
 describe('IDX folders', () => {
   let folder: string;
@@ -85,41 +79,6 @@ describe('IDX folders', () => {
     const loaded = loadIdxFolder(folder);
     expect(loaded).toMatchObject({ ok: false, reason });
     if (!loaded.ok) expect(loaded.message).toMatch(message);
-  });
-});
-
-describe('preprocessing', () => {
-  /** Undoes the normalisation of TINY. */
-  const bytesOf = (input: Float32Array) => Array.from(input, (value) => Math.abs(Math.round((value * 0.4 + 0.3) * 255)));
-
-  it('normalises and keeps pixels where nothing is resized', () => {
-    const set = images(2, 6, 6);
-    const input = toInput(set, [{ index: 1 }], TINY, 6, 'NHWC');
-    input.forEach((value, i) => expect(value).toBeCloseTo(((set.pixels[36 + i] as number) / 255 - 0.3) / 0.4, 6));
-  });
-
-  it('interpolates between pixel centres', () => {
-    const set: ImageSet = { ...images(1, 1, 2), pixels: Uint8Array.of(0, 200) };
-    const grey = bytesOf(toInput(set, [{ index: 0 }], TINY, 4, 'NHWC').subarray(0, 4));
-    expect(grey).toEqual([0, 50, 150, 200]);
-  });
-
-  it('mirrors and shifts as a view asks, black coming in', () => {
-    const set: ImageSet = { ...images(1, 3, 3), pixels: Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9) };
-    const look = (view: object) => bytesOf(toInput(set, [{ index: 0, ...view }], TINY, 3, 'NHWC'));
-    expect(look({ flip: true })).toEqual([3, 2, 1, 6, 5, 4, 9, 8, 7]);
-    expect(look({ shiftX: 1 })).toEqual([0, 1, 2, 0, 4, 5, 0, 7, 8]);
-    expect(look({ shiftY: -1 })).toEqual([4, 5, 6, 7, 8, 9, 0, 0, 0]);
-  });
-
-  it('gives the same numbers in either layout', () => {
-    const rgb = { ...TINY, inputChannels: 3 as const, mean: [0.1, 0.2, 0.3], std: [1, 0.5, 0.25] };
-    const set = images(2, 4, 4, 3);
-    const views = [{ index: 0 }, { index: 1, flip: true }];
-    const [last, first] = [toInput(set, views, rgb, 5, 'NHWC'), toInput(set, views, rgb, 5, 'NCHW')];
-    for (let v = 0; v < 2; v++) {
-      for (let p = 0; p < 25; p++) for (let c = 0; c < 3; c++) expect(first[v * 75 + c * 25 + p]).toBe(last[v * 75 + p * 3 + c]);
-    }
   });
 });
 
