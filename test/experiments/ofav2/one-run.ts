@@ -1,0 +1,97 @@
+// One run of the experiment in a process of its own: `one-run.ts ARM SEED FOLDER`. Trains, then tests the best weights of every phase, and
+// writes one result file. Killed, it goes on where it was.
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { selectBackend } from '../../../controller/supernet/backend.ts';
+import { pick, type Dataset } from '../../../controller/supernet/data/dataset.ts';
+import { DEBIAN_FASHION_MNIST } from '../../../controller/supernet/data/idx.ts';
+import { openDataset } from '../../../controller/supernet/data/open-dataset.ts';
+import { phasesOf, type Phase } from '../../../controller/supernet/training/phases.ts';
+import { randomStream } from '../../../controller/supernet/training/random.ts';
+import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
+import { readBest } from '../../../controller/supernet/training/run-state.ts';
+import { createScorer, scoreAt, type Scorer } from '../../../controller/supernet/training/scorer.ts';
+import { dispose, toTensors } from '../../../controller/supernet/training/tensors.ts';
+import { readTested, train } from '../../../controller/supernet/training/train.ts';
+import { trunksOf, validationSubnets } from '../../../controller/supernet/training/uniform-settings.ts';
+import type { Space } from '../../../controller/space.ts';
+import { ARMS, recipeOf, scaleOf, spaceOf, TEST_IMAGES, TRAINING_IMAGES } from './design.ts';
+import { RESULTS, type PhaseResult, type RunResult } from './results.ts';
+
+/** Uniform settings a phase is tested by. */
+const PHASE_SETTINGS = 32;
+
+const [armName, seedText, folder = ''] = process.argv.slice(2);
+const arm = ARMS.find(({ name }) => name === armName);
+const seed = Number(seedText);
+if (arm === undefined || !Number.isInteger(seed) || folder === '') {
+  process.stderr.write(`Usage: one-run.ts ARM SEED FOLDER; arms: ${ARMS.map(({ name }) => name).join(', ')}.\n`);
+  process.exit(2);
+}
+const backend = await selectBackend({ purpose: 'training', threads: 1 });
+const dataset = firstOfTraining(must(await openDataset(DEBIAN_FASHION_MNIST, { cacheDir: join(folder, 'cache'), channels: 1 })));
+const space = spaceOf(arm);
+const recipe = recipeOf(arm);
+const scale = scaleOf(space, recipe);
+const trained = must(
+  await train({
+    space,
+    recipe,
+    dataset,
+    backend,
+    seed,
+    scale,
+    folder,
+    command: `npm run experiment:ofav2 (arm ${arm.name}, seed ${seed})`,
+    onProgress: (p) => {
+      if (p.validation !== null) process.stdout.write(`${p.phase} ${p.step}/${p.steps} loss ${p.loss.toFixed(3)} ${p.imagesPerSecond.toFixed(0)} images/s validation ${(100 * p.validation).toFixed(1)} %, ${Math.round(p.etaSeconds)} s left\n`); // prettier-ignore
+    },
+  }),
+);
+if (trained?.provenance?.uniform == null) throw new Error('the run ended without a test');
+const score = createScorer(space, recipe, dataset, undefined);
+const phases: PhaseResult[] = [];
+for (const [index, phase] of phasesOf(space, recipe).entries()) phases.push(await phaseResult(index, phase, space, recipe, score));
+const { settings } = JSON.parse(Buffer.from(must(readTested(folder))).toString()) as Pick<RunResult, 'settings'>;
+const { uniform, trainingSeconds, backend: name, cpu, node, finishedAt } = trained.provenance;
+const result: RunResult = { arm: arm.name, seed, scale, phases, uniform, settings, provenance: { trainingSeconds, backend: name, cpu, node, finishedAt, data: dataset.sha256, trainingImages: TRAINING_IMAGES, testImages: TEST_IMAGES } }; // prettier-ignore
+writeFileSync(join(RESULTS, `${arm.name}-${seed}.json`), `${JSON.stringify(result, null, 1)}\n`);
+
+/** What a phase's best weights are worth: of its uniform settings the one that validation picks, and, as published, the best on test images. */
+async function phaseResult(index: number, phase: Phase, space: Space, recipe: Recipe, score: Scorer): Promise<PhaseResult> {
+  const weights = toTensors(must(readBest(folder, index, phase.name)));
+  const settings: { validation: number; test: number }[] = [];
+  const subnets = validationSubnets(space, phase, PHASE_SETTINGS, randomStream(seed, 'phase-test', phase.name));
+  for (const { subnet, heights } of trunksOf(subnets)) {
+    const scores = await score(weights, subnet, [
+      { of: 'validation', images: recipe.validation.images },
+      { of: 'test', images: TEST_IMAGES },
+    ]);
+    const [validation, test] = scores ?? [];
+    if (validation === undefined || test === undefined) throw new Error('a score was aborted');
+    if (phase.kind === 'full') settings.push({ validation: validation.ensemble, test: test.ensemble });
+    else
+      settings.push(...heights.map((height) => ({ validation: scoreAt(space, validation, height), test: scoreAt(space, test, height) })));
+  }
+  dispose(weights);
+  const picked = settings.reduce((best, one) => (one.validation > best.validation ? one : best));
+  const tests = settings.map(({ test }) => test);
+  return { phase: phase.name, kind: phase.kind, settings: settings.length, picked: picked.test, best: Math.max(...tests), mean: tests.reduce((sum, x) => sum + x, 0) / tests.length }; // prettier-ignore
+}
+
+function firstOfTraining(whole: Dataset): Dataset {
+  return {
+    ...whole,
+    name: `${whole.name} (first ${TRAINING_IMAGES})`,
+    train: pick(
+      whole.train,
+      Array.from({ length: TRAINING_IMAGES }, (_, i) => i),
+    ),
+  };
+}
+
+function must<T>(outcome: Outcome<T>): T {
+  if (!outcome.ok) throw new Error(outcome.message);
+  return outcome.value;
+}
