@@ -42,12 +42,16 @@ export function importSupernet(file: string, options: ImportOptions, context: Co
   context.print(
     `Space ${found.name}: ${architectureOf(found)}, stages of ${found.stages.map(({ channels }) => channels).join(', ')} channels, ${found.classes} ` +
       `classes, kernels ${found.kernels.join(', ')}, expand ratios ${found.expands.join(', ')}, depths ${found.depths.join(', ')}, ` +
-      `resolutions ${found.resolutions.join(', ')}; ${millions(numbers)} numbers.`,
+      `resolutions ${rangeOf(found.resolutions)}; ${millions(numbers)} numbers.`,
   );
   context.print(
     `${options.out} is written; next: ofa-fleet export ${options.out} --subnet largest --calibration IMAGES.npy --out ${found.name}-largest`,
   );
   return EXIT.done;
+}
+
+function rangeOf(values: readonly number[]): string {
+  return values.length > 4 ? `${values[0]} to ${values[values.length - 1]}` : values.join(', ');
 }
 
 /** The file's name as a name of a space. */

@@ -35,7 +35,9 @@ const flatSchema = z.looseObject({
 export function subnetNamed(space: Space, name: string, resolution: number | null): Outcome<NamedSubnet> {
   const notes =
     resolution !== null && !space.resolutions.includes(resolution)
-      ? [`Resolution ${resolution} is none of the space's (${space.resolutions.join(', ')}), which its training saw.`]
+      ? [
+          `Resolution ${resolution} is none of those that space ${space.name} lists (${space.resolutions[0]} … ${space.resolutions[space.resolutions.length - 1]}).`,
+        ]
       : [];
   if (name === 'largest' || name === 'smallest') {
     const subnet = name === 'largest' ? largestSubnet(space) : smallestSubnet(space);

@@ -23,11 +23,11 @@ export interface PublicSubnet {
   readonly se_mid: readonly number[];
 }
 
-export function readJson<T>(name: string): T {
-  return JSON.parse(readFileSync(publicFile(name), 'utf8')) as T;
+export function readJson(name: string): unknown {
+  return JSON.parse(readFileSync(publicFile(name), 'utf8'));
 }
 
-export const SUBNETS = readJson<readonly PublicSubnet[]>('subnets.json');
+export const SUBNETS = readJson('subnets.json') as readonly PublicSubnet[];
 
 /** A float32 array in C order; its own few lines, so that the program's reader is not judged by itself. */
 export function readFloats(name: string): { readonly shape: readonly number[]; readonly data: Float32Array } {

@@ -129,7 +129,7 @@ describe('a checkpoint of Once-For-All', () => {
   });
 
   it('has exactly the keys and shapes that the table of names expects, besides batch counters', () => {
-    const there = readJson<readonly [string, readonly number[], string][]>('keys.json')
+    const there = (readJson('keys.json') as readonly [string, readonly number[], string][])
       .filter(([, , kind]) => kind === 'torch.float32')
       .map(([key, shape]) => `${key.replace('.mobile_inverted_conv.', '.conv.')} ${shape.join('x')}`);
     const expected = ofaEntries(plain.checkpoint.space, 'ofa').map(({ key, shape }) => `${key} ${shape.join('x')}`);
@@ -145,7 +145,7 @@ describe('a checkpoint of Once-For-All', () => {
   });
 
   it('is sorted by the same orders of channels and hidden units', () => {
-    const orders = readJson<Readonly<Record<string, { readonly mid: readonly number[]; readonly se?: readonly number[] }>>>('perms.json');
+    const orders = readJson('perms.json') as Readonly<Record<string, { readonly mid: readonly number[]; readonly se?: readonly number[] }>>;
     for (const [block, { mid, se }] of Object.entries(orders)) {
       const place = `stages.${Math.floor((Number(block) - 1) / 4)}.${(Number(block) - 1) % 4}`;
       const [before, after] = [plain, sorted].map(
