@@ -8,6 +8,7 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readSync,
   renameSync,
@@ -31,6 +32,8 @@ const FILES_SAMPLED = 200;
 /** Files decoded between two looks at the signal. */
 const STRIDE = 32;
 const BUFFER_BYTES = 8 * 2 ** 20;
+/** A draft that nobody has written to for so long is of a process that was killed. */
+const ABANDONED_MS = 3_600_000;
 
 const indexSchema = z.strictObject({
   fingerprint: z.string(),
@@ -113,6 +116,15 @@ export async function decodeFiles(request: DecodeRequest): Promise<Outcome<Decod
     return cacheFailure(error, draft, bytes);
   } finally {
     if (existsSync(draft)) rmSync(draft);
+  }
+}
+
+function removeAbandoned(cacheDir: string, name: string, nowMs: number): void {
+  for (const each of readdirSync(cacheDir)) {
+    const isDraft = each.startsWith(`${name}.`) && each.endsWith('.tmp');
+    const file = join(cacheDir, each);
+    const writtenMs = isDraft ? statSync(file, { throwIfNoEntry: false })?.mtimeMs : undefined;
+    if (writtenMs !== undefined && nowMs - writtenMs > ABANDONED_MS) rmSync(file, { force: true });
   }
 }
 
