@@ -103,6 +103,7 @@ export async function decodeFiles(request: DecodeRequest): Promise<Outcome<Decod
   try {
     mkdirSync(cacheDir, { recursive: true });
     const decoded = await decodeTo(draft, request, chosen.value);
+    removeAbandoned(cacheDir, name, statSync(draft).mtimeMs);
     if (decoded === null)
       return failed('CANCELED', `Stopped while decoding the images of ${root}; the same command begins with them again.`);
     const pixelFile = `${name}.${decoded.sha256.slice(0, 12)}.pixels`;
