@@ -73,9 +73,9 @@ export async function finetune(checkpointPath: string, options: FinetuneCommandO
   const kept = writeAtomically(subnetFile, new TextEncoder().encode(JSON.stringify(named.value.subnet, null, 1)));
   if (!kept.ok) return fail(context, kept);
   const percent = (share: number) => `${(share * 100).toFixed(2)} %`;
-  for (const of of ['validation', 'test'] as const) {
-    const { before, after } = tuned.value[of];
-    context.print(`${of} images: ${percent(before)} right before, ${percent(after)} after.`);
+  for (const part of ['validation', 'test'] as const) {
+    const { before, after } = tuned.value[part];
+    context.print(`${part} images: ${percent(before)} right before, ${percent(after)} after.`);
   }
   if (tuned.value.validation.after < tuned.value.validation.before) {
     context.print('It got worse on validation: keep the supernet, or try a smaller --rate.');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Space } from '../../space.ts';
-import { largestSubnet, smallestSubnet, subnetId, type Block, type Subnet } from '../../subnet.ts';
+import { subnetId, type Block } from '../../subnet.ts';
 import { testedSettingSchema, writeAtomically, type TestedSetting, type UniformSummary } from '../checkpoint.ts';
 import type { Weights } from '../elastic.ts';
 import { scoreAt, type Scorer, type Split } from './scorer.ts';
@@ -82,18 +82,4 @@ export function summaryOf(settings: readonly TestedSetting[]): UniformSummary {
     meanTest: settings.reduce((sum, { test }) => sum + test, 0) / settings.length,
     picked: best(({ validation }) => validation),
   };
-}
-
-/** Nets of the largest, or of the smallest, genes at the most, or least, resolution: one entry for each exit. */
-export function extremeOf(space: Space, settings: readonly TestedSetting[], which: 'largest' | 'smallest'): TestedSetting[] {
-  const { resolution, stages }: Subnet = which === 'largest' ? largestSubnet(space) : smallestSubnet(space);
-  const [block, depth] = [stages[0]?.[0] as Block, stages[0]?.length];
-  return settings.filter(
-    (setting) =>
-      setting.resolution === resolution &&
-      setting.depth === depth &&
-      setting.kernel === (block.kernel ?? null) &&
-      setting.expand === (block.expand ?? null) &&
-      setting.mask === (block.mask ?? null),
-  );
 }

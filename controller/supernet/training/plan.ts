@@ -122,7 +122,7 @@ export function planLines(plan: Plan, secondsPerCost: number | null): string[] {
   );
   const { subnets, teacher } = plan.imagePasses;
   lines.push(
-    `Batches of ${plan.batch}, ${plan.stepsPerEpoch} steps an epoch; ${millionsOf(subnets)} image passes through subnets, ${millionsOf(teacher)} through teachers.`,
+    `Batches of ${plan.batch}, ${plan.stepsPerEpoch} steps an epoch; ${subnets.toLocaleString('en')} image passes through subnets, ${teacher.toLocaleString('en')} through teachers.`,
   );
   if (secondsPerCost !== null) {
     const whole = remainingCost(plan, 0, 0);
@@ -133,11 +133,7 @@ export function planLines(plan: Plan, secondsPerCost: number | null): string[] {
   return lines;
 }
 
-function millionsOf(count: number): string {
-  return `${(count / 1e6).toFixed(count < 1e7 ? 2 : 0)} million`;
-}
-
-export function duration(seconds: number): string {
+function duration(seconds: number): string {
   if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
   if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`;
   if (seconds < 48 * 3600) return `${(seconds / 3600).toFixed(1)} h`;

@@ -71,6 +71,6 @@ export const RECIPES: Readonly<Record<string, RecipeTemplate>> = {
     augmentation: AUGMENTATIONS['fashion-mnist'],
     evaluation: { kind: 'resize' },
     validation: { subnets: 4, images: 1_000, calibrationImages: 320, timesPerPhase: 10 },
-    test: { settings: 405, images: 10_000 },
+    test: { settings: 405, images: 2_000 },
   },
 };

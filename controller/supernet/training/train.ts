@@ -3,23 +3,25 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Space } from '../../space.ts';
+import { largestSubnet, type Subnet } from '../../subnet.ts';
 import type { Backend } from '../backend.ts';
 import { weightsHash, writeAtomically, writeCheckpoint, type Checkpoint, type Provenance, type TestedSetting } from '../checkpoint.ts';
 import type { Dataset } from '../data/dataset.ts';
+import type { Weights } from '../elastic.ts';
 import { initialValue, isTrained, parametersOf } from '../parameters.ts';
-import { extremeOf, summaryOf, testTrunksOf } from './final-test.ts';
+import { summaryOf, testTrunksOf } from './final-test.ts';
 import { machineHere } from './machine-here.ts';
 import { misfitOf } from './misfit.ts';
-import { phasesOf } from './phases.ts';
+import { allChoices, phasesOf } from './phases.ts';
 import { planOf } from './plan.ts';
 import { dataProvenance } from './provenance.ts';
 import { randomStream } from './random.ts';
 import type { Recipe } from './recipe.ts';
 import { runPhases, type RunControl } from './run.ts';
-import { createScorer } from './scorer.ts';
+import { createScorer, scoreAt, type Scorer } from './scorer.ts';
 import { TEACHER_MODE } from './teacher.ts';
 import { dispose, toTensors } from './tensors.ts';
-import { testTrunks } from './uniform-settings.ts';
+import { smallestTrunk, testTrunks } from './uniform-settings.ts';
 
 export type { Progress } from './run.ts';
 
@@ -75,9 +77,13 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   const weights = toTensors(tensors);
   const images = { validation: recipe.validation.images, test: recipe.test.images };
   const settings = await testTrunksOf(weights, weightsHash({ tensors }), space, tested, images, score, folder);
-  dispose(weights);
   if (!settings.ok || settings.value === null) return settings.ok ? ok(null) : settings; // the last state leads here again
-  const checkpoint: Checkpoint = { space, tensors, recipe, provenance: provenanceOf(options, position, settings.value) };
+  const largest = await exitsOf(weights, largestSubnet(space), options, score);
+  const smallest = largest === null ? null : await exitsOf(weights, smallestTrunk(space), options, score);
+  dispose(weights);
+  if (largest === null || smallest === null) return ok(null);
+  const provenance = provenanceOf(options, position, { largest, smallest }, settings.value);
+  const checkpoint: Checkpoint = { space, tensors, recipe, provenance };
   const table = { images, settings: settings.value };
   const kept = writeAtomically(join(folder, TESTED_FILE), new TextEncoder().encode(JSON.stringify(table, null, 1)));
   if (!kept.ok) return kept;
@@ -92,13 +98,24 @@ export function readTested(folder: string): Outcome<Uint8Array> {
   return ok(readFileSync(file));
 }
 
+/** Every exit of a net on all test images; null where the scorer was aborted. */
+async function exitsOf(
+  weights: Weights,
+  subnet: Subnet,
+  { space, dataset }: TrainOptions,
+  score: Scorer,
+): Promise<Provenance['accuracy']['largest'] | null> {
+  const scores = (await score(weights, subnet, [{ of: 'test', images: dataset.test.count }]))?.[0];
+  if (scores === undefined) return null;
+  return allChoices(space).heights.map((exit) => ({ exit, resolution: subnet.resolution, accuracy: scoreAt(space, scores, exit) }));
+}
+
 function provenanceOf(
-  { space, recipe, dataset, backend, seed, scale, command }: TrainOptions,
+  { recipe, dataset, backend, seed, scale, command }: TrainOptions,
   { startedAt, trainingSeconds, machines }: Pick<Provenance, 'startedAt' | 'trainingSeconds' | 'machines'>,
+  accuracy: Provenance['accuracy'],
   settings: readonly TestedSetting[],
 ): Provenance {
-  const extreme = (which: 'largest' | 'smallest') =>
-    extremeOf(space, settings, which).map(({ exit, resolution, test }) => ({ exit, resolution, accuracy: test }));
   return {
     command,
     seed,
@@ -113,7 +130,7 @@ function provenanceOf(
     trainingSeconds: Math.round(trainingSeconds),
     machines,
     teacher: 'sandwich' in recipe.phases ? "the largest net's own answer, with dropout, as a constant" : TEACHER_MODE,
-    accuracy: { largest: extreme('largest'), smallest: extreme('smallest') },
+    accuracy,
     uniform: summaryOf(settings),
     finetuned: null,
   };

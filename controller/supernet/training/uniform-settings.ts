@@ -50,15 +50,15 @@ export function testTrunks(space: Space, limit: number, random: Random): Trunk[]
   const deepest = uniformSubnets(space, { ...all, resolutions: testedResolutions(space), heights: heights.slice(-1) });
   const most = Math.max(2, Math.floor(limit / heights.length));
   if (deepest.length <= most) return deepest.map((subnet) => ({ subnet, heights }));
-  const smallest = smallestSubnet(space);
-  const extremes = [withAllStages(space, smallest), largestSubnet(space)];
+  const extremes = [smallestTrunk(space), largestSubnet(space)];
   const ids = new Set(extremes.map((subnet) => subnetId(space, subnet)));
   const others = random.shuffle(deepest.filter((subnet) => !ids.has(subnetId(space, subnet)))).slice(0, most - extremes.length);
   return [...extremes, ...others].map((subnet) => ({ subnet, heights }));
 }
 
-/** A uniform net, going on to the last stage. */
-function withAllStages(space: Space, { resolution, stages }: Subnet): Subnet {
+/** The net of the smallest genes, going on to the last stage. */
+export function smallestTrunk(space: Space): Subnet {
+  const { resolution, stages } = smallestSubnet(space);
   return { resolution, stages: space.stages.map(() => stages[0] as Subnet['stages'][number]) };
 }
 
