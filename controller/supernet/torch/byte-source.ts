@@ -39,7 +39,3 @@ export function withFile<T>(file: string, use: (source: ByteSource) => Outcome<T
     closeSync(descriptor);
   }
 }
-
-export function bytesSource(bytes: Uint8Array): ByteSource {
-  return { size: bytes.length, read: (offset, length) => bytes.slice(offset, offset + length) };
-}

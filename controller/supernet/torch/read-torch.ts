@@ -4,7 +4,7 @@ import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { ByteSource } from './byte-source.ts';
 import { floatsOf } from './floats.ts';
 import { Refusal, refuse } from './refusal.ts';
-import { storageKey, unpickle } from './unpickle.ts';
+import { refuseName, storageKey, unpickle } from './unpickle.ts';
 import { ELEMENT_BYTES, Storage, StoredTensor, type PickleValue } from './values.ts';
 import { isZip, openZip } from './zip.ts';
 
@@ -107,6 +107,8 @@ function readArchive(source: ByteSource): Opened {
 function readLegacy(source: ByteSource): Opened {
   const head = source.read(0, Math.min(source.size, MAX_PICKLE_BYTES));
   if (head.length === 0) refuse('is empty; copy the file again');
+  const called = /^c([\w.]+)\n([\w.]+)\n/.exec(Buffer.from(head.subarray(0, 200)).toString('latin1')); // as pickles of protocol 0 begin
+  if (called !== null) refuseName(`${called[1]}.${called[2]}`);
   if (head[0] !== 0x80) refuse('is no file of torch.save: it is neither a zip archive nor a pickle; give the .pth file itself');
   const magic = unpickle(head);
   if (magic.value !== LEGACY_MAGIC) refuse('is a pickle without the mark of torch.save; give the .pth file itself');

@@ -207,7 +207,7 @@ function allowedName(module: PickleValue, name: PickleValue): AllowedName {
   return ALLOWED.get(`${module}.${name}`) ?? refuseName(`${module}.${name}`);
 }
 
-function refuseName(name: string): never {
+export function refuseName(name: string): never {
   return refuse(
     `asks to load "${name.slice(0, 200)}": only tensors, dictionaries, lists, numbers and text are read, and nothing of it was executed. If the file is ` +
       "yours, write its weights alone: torch.save({'state_dict': net.state_dict()}, FILE)",
