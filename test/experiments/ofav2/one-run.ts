@@ -1,6 +1,6 @@
 // One run of the experiment in a process of its own: `one-run.ts ARM SEED FOLDER`. Trains, then tests the best weights of every phase, and
 // writes one result file. Killed, it goes on where it was.
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
@@ -22,6 +22,7 @@ import { RESULTS, type PhaseResult, type RunResult } from './results.ts';
 /** Uniform settings a phase is tested by. */
 const PHASE_SETTINGS = 32;
 
+mkdirSync(RESULTS, { recursive: true });
 const [armName, seedText, folder = ''] = process.argv.slice(2);
 const arm = ARMS.find(({ name }) => name === armName);
 const seed = Number(seedText);

@@ -1,5 +1,5 @@
 // What a run leaves behind, as data that is kept in the repository.
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { TestedSetting, UniformSummary } from '../../../controller/supernet/checkpoint.ts';
@@ -38,6 +38,7 @@ export interface RunResult {
 }
 
 export function readResults(): readonly RunResult[] {
+  if (!existsSync(RESULTS)) return [];
   const files = readdirSync(RESULTS).filter((name) => name.endsWith('.json'));
   return files.sort().map((name) => JSON.parse(readFileSync(join(RESULTS, name), 'utf8')) as RunResult);
 }
