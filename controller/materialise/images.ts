@@ -1,6 +1,7 @@
 // Images as a net takes them in: prepared once for each resolution, since every subnet of that resolution sees the same ones.
 import { createHash } from 'node:crypto';
 import type { Space } from '../space.ts';
+import { evaluationView, type Evaluation } from '../supernet/data/augmentation.ts';
 import type { ImageSet } from '../supernet/data/dataset.ts';
 import { toInput } from '../supernet/data/preprocess.ts';
 
@@ -27,10 +28,13 @@ export interface PreparedImages {
   at(resolution: number): InputImages;
 }
 
-/** Prepares on first use and remembers: 4 bytes a value for each resolution asked. */
-export function prepareImages(set: ImageSet, space: Space): PreparedImages {
+/**
+ * Prepares on first use and remembers: 4 bytes a value for each resolution asked. `evaluation` is how the supernet's recipe looks at images
+ * when it scores (`evaluationOf`); the whole image where none is given.
+ */
+export function prepareImages(set: ImageSet, space: Space, evaluation: Evaluation = { kind: 'resize' }): PreparedImages {
   const prepared = new Map<number, InputImages>();
-  const views = Array.from({ length: set.count }, (_, index) => ({ index }));
+  const views = Array.from({ length: set.count }, (_, index) => evaluationView(evaluation, index));
   return {
     count: set.count,
     sha256: createHash('sha256').update(set.pixels).digest('hex'),

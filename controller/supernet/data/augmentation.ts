@@ -50,6 +50,12 @@ export const AUGMENTATIONS = {
 
 export const CENTRE_CROP: Evaluation = { kind: 'centre-crop', share: 0.875 };
 
+/** Of a checkpoint's recipe, whatever wrote it; recipes without an answer scored by the whole image. */
+export function evaluationOf(recipe: unknown): Evaluation {
+  const parsed = z.object({ evaluation: evaluationSchema }).safeParse(recipe);
+  return parsed.success ? parsed.data.evaluation : { kind: 'resize' };
+}
+
 /** The published share of the short side that evaluation keeps goes with training on crops; what trained on whole images is judged on them. */
 export function evaluationFor(augmentation: Augmentation): Evaluation {
   return augmentation.kind === 'crop' ? CENTRE_CROP : { kind: 'resize' };

@@ -10,7 +10,7 @@ const MAGIC_IMAGES = 2051;
 const MAGIC_LABELS = 2049;
 const VALIDATION_IMAGES = 5_000;
 /** Of the images: the format as the MNIST family uses it is grey. */
-export const IDX_CHANNELS = 1;
+const IDX_CHANNELS = 1;
 const GET_AGAIN = 'download or copy it again';
 
 /** Where Debian's package dataset-fashion-mnist puts the images. */

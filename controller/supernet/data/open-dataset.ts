@@ -9,7 +9,7 @@ import { decodeFiles, type DecodedFiles, type DecodeProgress } from './decoded-c
 import { DEBIAN_FASHION_MNIST, loadIdxFolder } from './idx.ts';
 import { holdsFolders, isTinyImageNet, listClassFolders, listTinyImageNet, type FileList, type ImageFile } from './image-folder.ts';
 
-export type DatasetLayout = 'idx' | 'cifar-10' | 'cifar-100' | 'tiny-imagenet' | 'class-folders';
+type DatasetLayout = 'idx' | 'cifar-10' | 'cifar-100' | 'tiny-imagenet' | 'class-folders';
 
 export interface OpenOptions {
   /** Shown and kept in the provenance; the folder's own name where not given. */

@@ -21,7 +21,7 @@ export interface Window {
 }
 
 /** Where the pixels lie: [height, width, channels] from `start` on. */
-export interface Source {
+interface Source {
   readonly pixels: Uint8Array;
   readonly start: number;
   readonly width: number;

@@ -1,9 +1,12 @@
 import { describe, expect, it } from 'vitest';
+import { prepareImages } from '../../../../controller/materialise/images.ts';
 import {
   AUGMENTATIONS,
   augmentationSchema,
   CENTRE_CROP,
   drawViews,
+  evaluationFor,
+  evaluationOf,
   evaluationSchema,
   evaluationView,
   type Augmentation,
@@ -104,6 +107,25 @@ describe('evaluation', () => {
         expect(input[y * 56 * 3 + i]).toBe(Math.fround(pixel / 255));
       }
     }
+  });
+
+  it('is what the recipe in a checkpoint says, and the whole image where an older one says nothing', () => {
+    expect(evaluationOf({ name: 'ofav2', evaluation: CENTRE_CROP })).toEqual(CENTRE_CROP);
+    for (const silent of [null, { name: 'short', shift: 2 }, { evaluation: 'centre' }])
+      expect(evaluationOf(silent)).toEqual({ kind: 'resize' });
+  });
+
+  it('prepares images for a runtime as the recipe looks at them', () => {
+    const prepared = prepareImages(SET, space, CENTRE_CROP).at(48);
+    const views = Array.from({ length: SET.count }, (_, index) => evaluationView(CENTRE_CROP, index));
+    expect(prepared).toMatchObject({ count: SET.count, shape: [3, 48, 48] });
+    expect(prepared.data).toEqual(toInput(SET, views, space, 48, 'NCHW'));
+    expect(prepared.data).not.toEqual(prepareImages(SET, space).at(48).data);
+  });
+
+  it('judges by the middle what trained on crops, by the whole what trained on whole images', () => {
+    expect(evaluationFor(AUGMENTATIONS.imagenet)).toEqual({ kind: 'centre-crop', share: 0.875 });
+    expect(evaluationFor(AUGMENTATIONS.cifar)).toEqual({ kind: 'resize' });
   });
 
   it('looks at the whole image where a recipe says so', () => {
