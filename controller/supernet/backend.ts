@@ -42,7 +42,8 @@ export async function selectBackend(wish: BackendWish): Promise<Backend> {
     await import('@tensorflow/tfjs-backend-wasm');
     await select('wasm');
     if (wish.purpose === 'training') registerTrainingKernels();
-    return { name: 'wasm', threads: 1, description: `TensorFlow.js on WebAssembly, one thread; ${SETUP_HINT}` };
+    const speed = wish.purpose === 'training' ? ', about as fast as the native addon on one thread (`npm run bench:train` tells here)' : '';
+    return { name: 'wasm', threads: 1, description: `TensorFlow.js on WebAssembly, one thread${speed}; ${SETUP_HINT}` };
   }
   await select('cpu');
   return { name: 'cpu', threads: 1, description: `TensorFlow.js in plain JavaScript, about 100 times slower than native; ${SETUP_HINT}` };

@@ -1,7 +1,7 @@
 // What TensorFlow.js's WebAssembly backend lacks for training, supplied: it ships without the gradients of convolutions, and does several
 // others slowly. Kernels are registered by their names, so that every gradient of TensorFlow.js finds them.
 import * as tf from '@tensorflow/tfjs';
-import { filterGradient, inputGradient, transposedProduct, type ConvAttributes } from './wasm/convolutions.ts';
+import { filterGradient, inputGradient, matrixProduct, pointwise, transposedProduct, type ConvAttributes } from './wasm/convolutions.ts';
 import { depthwise, depthwiseFilterGradient, depthwiseInputGradient } from './wasm/depthwise-convolutions.ts';
 import { openHeap, type Heap } from './wasm/heap.ts';
 import { batchNorm, batchNormGradient, elementwise, imageSums, inFours, scaled } from './wasm/norms.ts';
@@ -83,7 +83,13 @@ function faster(heap: Heap): Record<string, Kernel> {
     const backend = tf.backend();
     return (inputs: Inputs, attributes: Attributes) => config.kernelFunc({ inputs: inputs, attrs: attributes as tf.NamedAttrMap, backend });
   };
-  const [matMul, multiply, sum, mean] = ['BatchMatMul', 'Multiply', 'Sum', 'Mean'].map(shipped) as [Kernel, Kernel, Kernel, Kernel];
+  const [conv, matMul, multiply, sum, mean] = ['Conv2D', 'BatchMatMul', 'Multiply', 'Sum', 'Mean'].map(shipped) as [
+    Kernel,
+    Kernel,
+    Kernel,
+    Kernel,
+    Kernel,
+  ];
 
   /** Sums over height and width of [N, H, W, C]. */
   const overImages =
@@ -98,18 +104,22 @@ function faster(heap: Heap): Record<string, Kernel> {
     };
 
   return {
-    // The shipped kernel is slow where it transposes.
+    Conv2D: (inputs, attributes) => {
+      const [x, filter] = [inputs['x'] as tf.Tensor4D, inputs['filter'] as tf.Tensor4D];
+      return pointwise(heap, x, filter, attributes as unknown as ConvAttributes) ?? conv(inputs, attributes);
+    },
     BatchMatMul: (inputs, attributes) => {
       const { transposeA, transposeB } = attributes;
       const [a, b] = [inputs['a'] as tf.Tensor, inputs['b'] as tf.Tensor];
-      const single = a.size === (a.shape.at(-1) as number) * (a.shape.at(-2) as number) && b.rank === a.rank;
-      if ((transposeA !== true && transposeB !== true) || !single) return matMul(inputs, attributes);
-      return tf.tidy(() => {
+      const single = [a, b].every(({ size, shape }) => size === (shape.at(-1) as number) * (shape.at(-2) as number));
+      if (!single || a.rank !== b.rank) return matMul(inputs, attributes);
+      const product = tf.tidy(() => {
         const matrix = (t: tf.Tensor) => tf.reshape<tf.Rank.R2>(t, t.shape.slice(-2) as [number, number]);
         const right = transposeB === true ? tf.transpose(matrix(b)) : matrix(b);
-        const result = transposeA === true ? transposedProduct(heap, matrix(a), right) : tf.matMul(matrix(a), right);
-        return tf.reshape(result, [...a.shape.slice(0, -2), ...result.shape]);
+        const result = transposeA === true ? transposedProduct(heap, matrix(a), right) : matrixProduct(heap, matrix(a), right);
+        return result && tf.reshape(result, [...a.shape.slice(0, -2), ...result.shape]);
       });
+      return product ?? matMul(inputs, attributes);
     },
     // The shipped kernel copies, and every tensor kept for a gradient goes through it.
     Identity: ({ x }) => {

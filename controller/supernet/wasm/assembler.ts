@@ -20,6 +20,14 @@ export interface WasmFunction<Name extends string = string> {
   readonly code: Code;
 }
 
+/** The part of the WebAssembly interface that is used here; neither Node's types nor the language's declare it. */
+interface WebAssemblyInterface {
+  validate(bytes: Uint8Array): boolean;
+  readonly Module: new (bytes: Uint8Array) => object;
+  readonly Instance: new (module: object, imports: object) => { readonly exports: object };
+}
+const wasm = (globalThis as unknown as { readonly WebAssembly: WebAssemblyInterface }).WebAssembly;
+
 const I32 = 0x7f;
 const V128 = 0x7b;
 const EMPTY = 0x40;
@@ -78,6 +86,12 @@ export const splat = (value: number): Code => simd(0x0c, ...Array.from(new Uint8
 export const add = binary(simd(0xe4));
 export const sub = binary(simd(0xe5));
 export const mul = binary(simd(0xe6));
+const RELAXED_MADD = simd(0x105);
+const FUSED = wasm.validate(
+  encode([{ name: 'probe', parameters: 0, locals: [], code: [splat(0), splat(0), splat(0), RELAXED_MADD, 0x1a] }]),
+);
+/** a · b + c: one rounded operation where the engine has relaxed SIMD and the processor such an instruction, else two. */
+export const mulAdd = (a: Term, b: Term, c: Term): Code => (FUSED ? [valueOf(a), valueOf(b), valueOf(c), RELAXED_MADD] : add(mul(a, b), c));
 export const min = binary(simd(0xe8));
 export const max = binary(simd(0xe9));
 /** All bits set where a > b, else none: an operand of `and`. */
@@ -126,20 +140,17 @@ export function define<Name extends string, N extends number>(
 /** Called with the parameters in order. */
 export type Functions<Name extends string> = Readonly<Record<Name, (...parameters: readonly number[]) => void>>;
 
-/** The part of the WebAssembly interface that is used here; neither Node's types nor the language's declare it. */
-interface WebAssemblyInterface {
-  readonly Module: new (bytes: Uint8Array) => object;
-  readonly Instance: new (module: object, imports: object) => { readonly exports: object };
-}
-const { Module, Instance } = (globalThis as unknown as { readonly WebAssembly: WebAssemblyInterface }).WebAssembly;
-
 /** Compiles the functions onto `memory`, a WebAssembly.Memory. */
 export function assemble<Name extends string>(functions: readonly WasmFunction<Name>[], memory: object): Functions<Name> {
+  return new wasm.Instance(new wasm.Module(encode(functions)), { heap: { memory } }).exports as Functions<Name>;
+}
+
+function encode(functions: readonly WasmFunction[]): Uint8Array {
   const vector = (items: readonly (readonly number[])[]): number[] => [...unsigned(items.length), ...items.flat()];
   const sized = (bytes: readonly number[]): number[] => [...unsigned(bytes.length), ...bytes];
   const named = (text: string): number[] => sized([...Buffer.from(text)]);
   const section = (id: number, bytes: readonly number[]): number[] => [id, ...sized(bytes)];
-  const bytes = Uint8Array.from(
+  return Uint8Array.from(
     [
       [0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
       section(1, vector(functions.map(({ parameters }) => [0x60, ...vector(new Array<number[]>(parameters).fill([I32])), 0]))),
@@ -149,7 +160,6 @@ export function assemble<Name extends string>(functions: readonly WasmFunction<N
       section(10, vector(functions.map(({ locals, code }) => sized([...vector(locals.map((type) => [1, type])), ...flat(code), 0x0b])))),
     ].flat(),
   );
-  return new Instance(new Module(bytes), { heap: { memory } }).exports as Functions<Name>;
 }
 
 function flat(code: Code, bytes: number[] = []): number[] {

@@ -13,6 +13,7 @@ import {
   max,
   min,
   mul,
+  mulAdd,
   product,
   set,
   splat,
@@ -140,9 +141,9 @@ const gate = (x: Code): Code => max(min(add(x, three), six), zero);
 export const CHANNEL_FUNCTIONS = [
   map('fill', 0, 1, (_, [value]) => value as Code),
   map('scale', 1, 1, ([x], [factor]) => mul(x as Code, factor as Code)),
-  map('affine', 1, 2, ([x], [factor, shift]) => add(mul(x as Code, factor as Code), shift as Code)),
+  map('affine', 1, 2, ([x], [factor, shift]) => mulAdd(x as Code, factor as Code, shift as Code)),
   // Batch norm's gradient to its input: a · dy + b · x + c with coefficients per channel.
-  map('affine2', 2, 3, ([dy, x], [a, b, c]) => add(add(mul(dy as Code, a as Code), mul(x as Code, b as Code)), c as Code)),
+  map('affine2', 2, 3, ([dy, x], [a, b, c]) => mulAdd(dy as Code, a as Code, mulAdd(x as Code, b as Code, c as Code))),
   map('relu', 1, 0, ([x]) => max(x as Code, zero)),
   map('reluGradient', 2, 0, ([dy, x]) => and(dy as Code, greater(x as Code, zero))),
   map('hSwish', 1, 0, ([x]) => mul(mul(x as Code, gate(x as Code)), sixth)),

@@ -28,6 +28,20 @@ export interface Geometry {
 
 type Shape4 = [number, number, number, number];
 
+/** Of the left operand of a product: what stays in the second-level cache while the columns of the right one pass. */
+const BLOCK_BYTES = 2 ** 17;
+
+/** x [N, H, W, in], filter [1, 1, in, out] -> [N, H, W, out], undefined where it is another kind of convolution. */
+export function pointwise(heap: Heap, x: tf.Tensor4D, filter: tf.Tensor4D, attributes: ConvAttributes): tf.Tensor4D | undefined {
+  const [side, , channels, filters] = filter.shape;
+  const { strides, dilations = 1 } = attributes;
+  if (side !== 1 || [strides, dilations].flat().some((step) => step !== 1) || typeof attributes.pad !== 'string') return undefined;
+  return tf.tidy(() => {
+    const product = matrixProduct(heap, tf.reshape(x, [-1, channels]), tf.reshape(filter, [channels, filters]));
+    return product && tf.reshape(product, [...x.shape.slice(0, 3), filters] as Shape4);
+  });
+}
+
 /** Throws where the convolution is of a kind that no net of ours has: not square, or dilated. */
 export function geometryOf(input: readonly number[], filter: readonly number[], attributes: ConvAttributes, depthwise: boolean): Geometry {
   const { strides, pad, dilations, dimRoundingMode } = attributes;
@@ -91,6 +105,31 @@ export function inputGradient(
     const pixels = tf.matMul<tf.Tensor2D>(tf.reshape(dy, [-1, geometry.filters]), matrix); // [N·h·w, k·k·in]
     return isPointwise(geometry) ? tf.reshape(pixels, inputShape) : unpatched(heap, pixels, geometry);
   });
+}
+
+/** a [M, K], b [K, N] -> a · b, [M, N]; undefined where N is no multiple of 4, which the machine code asks for. */
+export function matrixProduct(heap: Heap, a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D | undefined {
+  const [[rows, inner], [, columns]] = [a.shape, b.shape];
+  if (columns % 4 !== 0) return undefined;
+  const out = heap.tensor<tf.Rank.R2>([rows, columns]);
+  const rowsAtOnce = Math.max(48, Math.floor(BLOCK_BYTES / (4 * inner)));
+  const row = 4 * columns;
+  heap.scratch(inner * columns, (panels) => {
+    const [fromA, fromB, to] = [heap.address(a), heap.address(b), heap.address(out)];
+    // Each panel of columns in a row of its own, so that a tile reads it from one place.
+    for (let column = 0; column < columns; column += 8) {
+      const vectors = Math.min(2, (columns - column) / 4);
+      heap.call.copyCells(fromB + 4 * column, row, 16, panels + 4 * column * inner, 16 * vectors, 16, inner, vectors);
+    }
+    for (let done = 0; done < rows; done += rowsAtOnce) {
+      const block = Math.min(rowsAtOnce, rows - done);
+      for (let column = 0; column < columns; column += 8) {
+        const multiply = columns - column >= 8 ? heap.call.multiply8 : heap.call.multiply4;
+        multiply(fromA + 4 * inner * done, panels + 4 * column * inner, to + row * done + 4 * column, block, inner, row);
+      }
+    }
+  });
+  return out;
 }
 
 /** a [M, I], b [M, O] -> a transposed · b, [I, O] */

@@ -8,7 +8,7 @@ import {
   count,
   define,
   load,
-  mul,
+  mulAdd,
   product,
   set,
   splat,
@@ -68,7 +68,7 @@ function correlate(side: number, stride: number): WasmFunction<'correlate'> {
           1,
           range(side).map((j) => [
             set(tap, load(tapRow, CELL * j)),
-            sums.map((total, k) => set(total, add(total, mul(load(row, CELL * (stride * k + j)), tap)))),
+            sums.map((total, k) => set(total, mulAdd(load(row, CELL * (stride * k + j)), tap, total))),
           ]),
           advance(row, planeRow),
           advance(tapRow, CELL * side),
@@ -113,7 +113,7 @@ function scatter(side: number, stride: number): WasmFunction<'scatter'> {
           i,
           side,
           1,
-          range(side).map((j) => store(row, add(load(row, CELL * j), mul(value, load(tapRow, CELL * j))), CELL * j)),
+          range(side).map((j) => store(row, mulAdd(value, load(tapRow, CELL * j), load(row, CELL * j)), CELL * j)),
           advance(row, planeRow),
           advance(tapRow, CELL * side),
         ),
@@ -164,7 +164,7 @@ function gatherTaps(side: number, stride: number): WasmFunction<'gatherTaps'> {
 
       function tapsOfRow(base: typeof row, i: number, totals: typeof all): Code {
         const address = i === 0 ? base : sum(base, product(planeRow, i));
-        return totals.map((total, j) => set(total, add(total, mul(load(address, CELL * j), value))));
+        return totals.map((total, j) => set(total, mulAdd(load(address, CELL * j), value, total)));
       }
     });
   });

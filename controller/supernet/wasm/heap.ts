@@ -3,7 +3,7 @@ import * as tf from '@tensorflow/tfjs';
 import { assemble, type Functions } from './assembler.ts';
 import { CHANNEL_FUNCTIONS } from './channels.ts';
 import { COPY_CELLS, depthwiseFunctions } from './depthwise.ts';
-import { TRANSPOSED_PRODUCT } from './products.ts';
+import { MULTIPLY_4, MULTIPLY_8, TRANSPOSED_PRODUCT } from './products.ts';
 
 /** What the backend has and TensorFlow.js does not declare. */
 interface WasmBackend {
@@ -16,7 +16,7 @@ interface WasmBackend {
   makeOutput(shape: readonly number[], dtype: tf.DataType): tf.TensorInfo;
 }
 
-const FIXED = [COPY_CELLS, TRANSPOSED_PRODUCT, ...CHANNEL_FUNCTIONS] as const;
+const FIXED = [COPY_CELLS, TRANSPOSED_PRODUCT, MULTIPLY_8, MULTIPLY_4, ...CHANNEL_FUNCTIONS] as const;
 type FixedName = (typeof FIXED)[number]['name'];
 type DepthwiseFunctions = Functions<'correlate' | 'scatter' | 'gatherTaps'>;
 
@@ -39,6 +39,7 @@ export interface Heap {
 export function openHeap(): Heap {
   const backend = tf.backend() as unknown as WasmBackend;
   const { memory } = backend.wasm.asm;
+  refuseWhenFull(backend);
   const call = assemble<FixedName>(FIXED, memory);
   const compiled = new Map<string, DepthwiseFunctions>();
   return {
@@ -55,12 +56,25 @@ export function openHeap(): Heap {
     floats: (address, length) => new Float32Array(memory.buffer, address, length),
     scratch(length, use) {
       const address = backend.wasm._malloc(4 * length) >>> 0;
-      if (address === 0) throw new Error(`WebAssembly has no room for ${4 * length} bytes more; take a smaller batch.`);
       try {
         return use(address);
       } finally {
         backend.wasm._free(address);
       }
     },
+  };
+}
+
+/** A full heap gives address 0, which the backend takes for a place like any other and writes over its own data. */
+function refuseWhenFull({ wasm }: WasmBackend): void {
+  wasm._free(wasm._malloc(16)); // the first call puts the real function in the place of a stub
+  const malloc = wasm._malloc.bind(wasm);
+  wasm._malloc = (bytes) => {
+    const address = bytes < 2 ** 32 ? malloc(bytes) : 0;
+    if (address === 0 && bytes > 0) {
+      const used = wasm.asm.memory.buffer.byteLength;
+      throw new Error(`WebAssembly has no room for ${bytes} bytes beside its ${used}: take a smaller batch or smaller images.`);
+    }
+    return address;
   };
 }

@@ -1,5 +1,5 @@
-// Machine code of the product that filter gradients are: out [I, O] += a [M, I] transposed times b [M, O], with M the pixels of a batch.
-// A tile of the result stays in registers while the rows of a block pass; nothing is transposed or repacked.
+// Machine code of matrix products: a tile of the result stays in registers while the operands pass. Pixels by channels times a filter, and,
+// for filter gradients, pixels transposed times pixels, where nothing is transposed in memory.
 import {
   add,
   advance,
@@ -10,7 +10,7 @@ import {
   lesser,
   load,
   loadSplat,
-  mul,
+  mulAdd,
   product,
   set,
   splat,
@@ -50,7 +50,7 @@ export const TRANSPOSED_PRODUCT = define('transposedProduct', 6, ([a, b, out, ro
         columns.map((x) => set(right[x] as Local, load(fromB, VECTOR * x))),
         rowsOf.map((y) => [
           set(left, loadSplat(fromA, 4 * y)),
-          columns.map((x) => set(cell(y, x), add(cell(y, x), mul(left, right[x] as Local)))),
+          columns.map((x) => set(cell(y, x), mulAdd(left, right[x] as Local, cell(y, x)))),
         ]),
         advance(fromA, strideA),
         advance(fromB, strideB),
@@ -80,3 +80,55 @@ export const TRANSPOSED_PRODUCT = define('transposedProduct', 6, ([a, b, out, ro
     ),
   ];
 });
+
+/** Rows of `a` a tile takes: with two vectors of columns, twelve sums and three operands in the 16 registers of x86. */
+const TALL = 6;
+/** Steps of K between two moves of the pointers. */
+const UNROLLED = 4;
+
+function multiply<Name extends string>(name: Name, wide: number) {
+  return define(name, 6, ([a, panel, out, rows, inner, outRow], frame) => {
+    const [done, next, strideA, fromPanel, k, nextK] = frame.integers(6);
+    const fromA = frame.integers(TALL);
+    const sums = frame.vectors(2 * TALL);
+    const right = frame.vectors(2);
+    const [left] = frame.vectors(1);
+    const columns = Array.from({ length: wide }, (_, x) => x);
+
+    const tiles = (tall: number): Code => {
+      const pointers = fromA.slice(0, tall);
+      const cell = (y: number, x: number) => sums[wide * y + x] as Local;
+      const along = (steps: number): Code => [
+        Array.from({ length: steps }, (_, step) => [
+          columns.map((x) => set(right[x] as Local, load(fromPanel, VECTOR * (wide * step + x)))),
+          pointers.map((pointer, y) => [
+            set(left, loadSplat(pointer, 4 * step)),
+            columns.map((x) => set(cell(y, x), mulAdd(left, right[x] as Local, cell(y, x)))),
+          ]),
+        ]),
+        pointers.map((pointer) => advance(pointer, 4 * steps)),
+        advance(fromPanel, VECTOR * wide * steps),
+      ];
+      return whileLoop(
+        atMost(assign(next, sum(done, tall)), rows),
+        pointers.map((pointer, y) => [
+          set(pointer, y === 0 ? a : sum(a, product(strideA, y))),
+          columns.map((x) => set(cell(y, x), splat(0))),
+        ]),
+        set(fromPanel, panel),
+        set(k, 0),
+        whileLoop(atMost(assign(nextK, sum(k, UNROLLED)), inner), along(UNROLLED), set(k, nextK)),
+        whileLoop(less(k, inner), along(1), advance(k, 1)),
+        pointers.map((_, y) => [columns.map((x) => store(out, cell(y, x), VECTOR * x)), advance(out, outRow)]),
+        advance(a, product(strideA, tall)),
+        set(done, next),
+      );
+    };
+    return [set(strideA, product(inner, 4)), set(done, 0), [TALL, 2, 1].map(tiles)];
+  });
+}
+
+/** multiply8(a, panel, out, rows, K, outRow): out [rows, 8] = a [rows, K] · panel [K, 8]; rows of `out` are `outRow` bytes apart. */
+export const MULTIPLY_8 = multiply('multiply8', 2);
+/** multiply4: the same with a panel [K, 4]. */
+export const MULTIPLY_4 = multiply('multiply4', 1);
