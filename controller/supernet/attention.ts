@@ -4,6 +4,7 @@ import * as tf from '@tensorflow/tfjs';
 import { weight, type Weights } from './elastic.ts';
 import { ATTENTION_SIDE } from './extracted-net.ts';
 import { conv } from './layers.ts';
+import { meanOfSquares } from './pools.ts';
 
 /** x [batch, H, W, in] -> [batch, ceil(H / pool), ceil(W / pool), out]; `name` e.g. `stages.0.1.attention`. */
 export function attention(weights: Weights, name: string, x: tf.Tensor4D, pool: 1 | 2): tf.Tensor4D {
@@ -19,7 +20,7 @@ export function attention(weights: Weights, name: string, x: tf.Tensor4D, pool: 
   const keys = tf.add(neighbourhoods(project('key')), byNeighbour); // [batch, H, W, out, 49]
   const shares = tf.softmax(tf.mul(tf.expandDims(query, 4), keys));
   const y: tf.Tensor4D = tf.sum(tf.mul(shares, neighbourhoods(project('value'))), 4);
-  return pool === 1 ? y : tf.avgPool(y, 2, 2, 'same');
+  return pool === 1 ? y : meanOfSquares(y);
 }
 
 /** [batch, H, W, C] -> [batch, H, W, C, 49], zeros beyond the map; neighbours row by row. */

@@ -7,6 +7,7 @@ import { attention } from './attention.ts';
 import { elasticFilter, prefix, weight, type Weights } from './elastic.ts';
 import { skipSources, type Activation } from './extracted-net.ts';
 import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, normaliseByBatch, relu, type BatchStatistics } from './layers.ts';
+import { maxOfSquares } from './pools.ts';
 import { midChannels, squeezeChannels } from './widths.ts';
 
 type Stage = Space['stages'][number];
@@ -79,7 +80,7 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
 
   /** Pool where the stride is 2 -> 1x1 convolution where channels change -> batch norm -> activation. */
   const transformation = (name: string, input: tf.Tensor4D, stage: Stage, stride: 1 | 2): tf.Tensor4D => {
-    let y = stride === 1 ? input : tf.maxPool(input, 2, 2, 'same');
+    let y = stride === 1 ? input : maxOfSquares(input);
     if (input.shape[3] !== stage.channels) {
       y = tf.add(conv(y, weight<tf.Rank.R4>(weights, `${name}.weight`), 1), weight(weights, `${name}.bias`));
     }

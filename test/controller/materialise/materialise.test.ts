@@ -9,7 +9,10 @@ import { emitModel, type EmittedModel } from '../../../controller/materialise/em
 import { firstImages, prepareImages, type InputImages, type PreparedImages } from '../../../controller/materialise/images.ts';
 import { materialise, materialiseNet, type MaterialiseSettings, type Supernet } from '../../../controller/materialise/materialise.ts';
 import { supernetLogits, supernetWeights } from '../../../controller/materialise/supernet-logits.ts';
-import { largestSubnet, smallestSubnet, uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
+import { macsOfSubnet } from '../../../controller/materialise/macs.ts';
+import { randomSubnet } from '../../../controller/search/operators.ts';
+import { stream } from '../../../controller/search/rng.ts';
+import { largestSubnet, smallestSubnet, subnetId, uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { weightsHash, type Checkpoint } from '../../../controller/supernet/checkpoint.ts';
 import { extractSubnet } from '../../../controller/supernet/extract.ts';
@@ -17,7 +20,7 @@ import { tensorsOf, type ExtractedNet } from '../../../controller/supernet/extra
 import { blobsOf } from '../../../shared/artifact.ts';
 import { openBlobStore } from '../../../shared/node/blob-store.ts';
 import { value } from '../../helpers/outcome.ts';
-import { smallSpace } from './random-net.ts';
+import { allArchitectures, smallSpace, withAttention } from '../../helpers/spaces.ts';
 import { randomCheckpoint, randomPictures } from './random-supernet.ts';
 
 const space = smallSpace;
@@ -61,6 +64,21 @@ describe('materialising', { timeout: 60_000 }, () => {
     expect(manifest.provenance).toMatchObject({ statistics: 'calibrated', weightsHash: supernet.weightsHash, space: space.name });
     expect(manifest.input.shape).toEqual([1, 1, subnet.resolution, subnet.resolution]);
   });
+
+  it.each([...allArchitectures(space), ['attention', withAttention(space)] as const])(
+    'gives models that answer as the supernet does, whatever the genes, in %s',
+    async (_, of) => {
+      const own = open(randomCheckpoint(of, 54));
+      for (let draw = 0; draw < 4; draw++) {
+        const subnet = draw === 0 ? largestSubnet(of) : randomSubnet(of, stream(55, draw));
+        const prepared = prepareImages(randomPictures(12, 52), of);
+        // the difference allowed is CHECK_TOLERANCE in any logit
+        const artifact = value(await materialise(own, subnet, { ...settings, images: prepared }));
+        expect(artifact.subnetId).toBe(subnetId(of, subnet));
+        expect(artifact.macs).toBe(macsOfSubnet(of, subnet));
+      }
+    },
+  );
 
   it('gives bitwise the same again in an empty store, and from memory where the blobs are held', async () => {
     const first = value(await materialise(supernet, uniform(5, 3, 1), settings));
