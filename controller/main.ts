@@ -16,7 +16,8 @@ import { openDatabase, type Db } from './store/database.ts';
 import { subnetId, type Subnet } from './subnet.ts';
 import { readCheckpoint, type Checkpoint } from './supernet/checkpoint.ts';
 import { pick, type ImageSet } from './supernet/data/dataset.ts';
-import { loadIdxFolder, loadIdxPair } from './supernet/data/idx.ts';
+import { loadIdxPair } from './supernet/data/idx.ts';
+import { IMAGE_CACHE_DIR, openDataset } from './supernet/data/open-dataset.ts';
 
 const ASSETS = fileURLToPath(new URL('./assets/', import.meta.url));
 export const SHIPPED_CHECKPOINT = join(ASSETS, 'fashion-tiny.safetensors');
@@ -32,10 +33,10 @@ export interface Images {
   readonly test: ImageSet;
 }
 
-/** Calibration, validation and test images: the compact set that ships, or the user's folder of IDX files with the same splits. */
-export function loadImages(folder: string | null): Outcome<Images> {
+/** Calibration, validation and test images: the compact set that ships, or the user's folder with the splits that training makes of it. */
+export async function loadImages(folder: string | null, { inputChannels }: Space): Promise<Outcome<Images>> {
   if (folder !== null) {
-    const loaded = loadIdxFolder(folder);
+    const loaded = await openDataset(folder, { cacheDir: IMAGE_CACHE_DIR, channels: inputChannels });
     if (!loaded.ok) return loaded;
     const { train, validation, test } = loaded.value;
     return ok({ calibration: firstImages(train, CALIBRATION_IMAGES), validation, test });
@@ -93,7 +94,7 @@ export interface ControllerSettings {
   /** Database, blobs and what else must survive; made where it is not there. */
   readonly stateDir: string;
   readonly checkpointPath: string;
-  /** Folder of IDX files; null: the images that ship. */
+  /** Folder of images as training takes it; null: the images that ship. */
   readonly dataDir: string | null;
   /** Only the first so many validation images are looked at in a search; null: all. */
   readonly validationImages: number | null;
@@ -142,7 +143,7 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   const { stateDir, log } = settings;
   const checkpoint = readCheckpoint(settings.checkpointPath);
   if (!checkpoint.ok) return checkpoint;
-  const loaded = loadImages(settings.dataDir);
+  const loaded = await loadImages(settings.dataDir, checkpoint.value.space);
   const fitting = loaded.ok ? fitToSpace(checkpoint.value.space, loaded.value) : loaded;
   if (!fitting.ok) return fitting;
   const images = { ...fitting.value, validation: firstImages(fitting.value.validation, settings.validationImages) };

@@ -14,9 +14,9 @@ import { noiseImages } from '../materialise/noise.ts';
 import { readNpyImages, type ByteScale } from '../materialise/npy.ts';
 import { supernetWeights } from '../materialise/supernet-logits.ts';
 import { millions } from '../report/format.ts';
-import type { Space } from '../space.ts';
 import { selectBackend } from '../supernet/backend.ts';
 import { readCheckpoint, weightsHash, type Checkpoint } from '../supernet/checkpoint.ts';
+import { evaluationOf } from '../supernet/data/augmentation.ts';
 import { sortChannels } from '../supernet/sorting.ts';
 import { EXIT, fail, type Context } from './context.ts';
 import { subnetNamed } from './subnet-file.ts';
@@ -50,7 +50,7 @@ export async function exportSubnet(checkpointPath: string, options: ExportOption
   if (!named.ok) return fail(context, named);
   const { subnet, notes } = named.value;
   for (const note of notes) context.print(note);
-  const images = imagesFor(space, subnet.resolution, options);
+  const images = await imagesFor(read.value, subnet.resolution, options);
   if (!images.ok) return fail(context, images);
   const turn = await takeTurn(context);
   if (!turn.ok) return fail(context, turn);
@@ -90,15 +90,15 @@ function sorted(checkpoint: Checkpoint): Checkpoint {
 }
 
 /** Images to calibrate and to check with; noise to check with where nothing is calibrated and none fit. */
-function imagesFor(space: Space, resolution: number, options: ExportOptions): Outcome<PreparedImages> {
+async function imagesFor({ space, recipe }: Checkpoint, resolution: number, options: ExportOptions): Promise<Outcome<PreparedImages>> {
   const { calibration, calibrationScale = null, data, statistics } = options;
   if (calibration !== undefined && data !== undefined) {
     return failed('INVALID_INPUT', 'Both --calibration and --data were given: give one, they are two ways to name the calibration images.');
   }
   if (calibration !== undefined) return readNpyImages(calibration, space, resolution, calibrationScale);
-  const loaded = loadImages(data ?? null);
+  const loaded = await loadImages(data ?? null, space);
   const fitting = loaded.ok ? fitToSpace(space, loaded.value) : loaded;
-  if (fitting.ok) return ok(prepareImages(fitting.value.calibration, space));
+  if (fitting.ok) return ok(prepareImages(fitting.value.calibration, space, evaluationOf(recipe)));
   if (data !== undefined) return fitting;
   if (statistics === 'stored') return ok(noiseImages(space, CHECKED_NOISE_IMAGES));
   return failed(

@@ -5,6 +5,7 @@ import type { FleetDevice } from '../fleet/fleet.ts';
 import type { Controller } from '../main.ts';
 import { addServedCheck, type ServedCheck } from '../store/comparison.ts';
 import type { Subnet } from '../subnet.ts';
+import { evaluationOf, evaluationView } from '../supernet/data/augmentation.ts';
 import { toInput } from '../supernet/data/preprocess.ts';
 
 /** Below this share of equal answers a deployed model is not the one that was chosen. */
@@ -41,6 +42,7 @@ export async function checkServed(
       `Device ${device.name} says that it serves at ${device.serveUrl}, which is no address of this machine; only http://127.0.0.1 and localhost are asked.`,
     );
   }
+  const evaluation = evaluationOf(controller.checkpoint.recipe);
   const images = Math.min(request.images, controller.images.test.count);
   const ways: readonly { readonly carrier: ServedCheck['carrier']; readonly ask: Ask }[] = [
     { carrier: 'http', ask: askByHttp(url, signal) },
@@ -55,7 +57,13 @@ export async function checkServed(
       const runMs: number[] = [];
       const roundTripMs: number[] = [];
       for (let i = 0; i < images; i++) {
-        const input = toInput(controller.images.test, [{ index: i }], controller.checkpoint.space, subnet.resolution, 'NCHW');
+        const input = toInput(
+          controller.images.test,
+          [evaluationView(evaluation, i)],
+          controller.checkpoint.space,
+          subnet.resolution,
+          'NCHW',
+        );
         const began = performance.now();
         const answer = await ask(input);
         if (!answer.ok)

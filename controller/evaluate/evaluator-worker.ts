@@ -11,6 +11,7 @@ import type { Space } from '../space.ts';
 import type { Subnet } from '../subnet.ts';
 import { readCheckpoint, weightsHash } from '../supernet/checkpoint.ts';
 import { selectBackend } from '../supernet/backend.ts';
+import { evaluationOf } from '../supernet/data/augmentation.ts';
 import { evaluateAccuracy } from './accuracy.ts';
 import type { EvaluatorSettings } from './evaluator.ts';
 
@@ -36,9 +37,10 @@ async function serve(settings: EvaluatorSettings): Promise<void> {
   const checkpoint = loaded.value;
   const { space } = checkpoint;
   const blobs = openBlobStore(settings.blobsDir);
-  const images = prepareImages(settings.calibration, space);
+  const evaluation = evaluationOf(checkpoint.recipe);
+  const images = prepareImages(settings.calibration, space, evaluation);
   const splits = new Map(
-    Object.entries(settings.splits).map(([name, set]) => [name, { labels: set.labels, images: prepareImages(set, space) }]),
+    Object.entries(settings.splits).map(([name, set]) => [name, { labels: set.labels, images: prepareImages(set, space, evaluation) }]),
   );
   const { threads } = settings;
   await selectBackend({ purpose: 'inference', threads });

@@ -1,5 +1,6 @@
 // A folder of images, whatever its layout, as the three parts that training works with. What is split off, left out or missing is said.
 import { existsSync, readdirSync, statSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { AUGMENTATIONS, type Augmentation } from './augmentation.ts';
@@ -8,6 +9,9 @@ import { labelsOf, permutation, SPLIT_SEED, splitOff, type Dataset, type ImageSe
 import { decodeFiles, type DecodedFiles, type DecodeProgress } from './decoded-cache.ts';
 import { DEBIAN_FASHION_MNIST, loadIdxFolder } from './idx.ts';
 import { holdsFolders, isTinyImageNet, listClassFolders, listTinyImageNet, type FileList, type ImageFile } from './image-folder.ts';
+
+/** Where programs keep decoded image files for the next run. */
+export const IMAGE_CACHE_DIR = join(homedir(), '.cache', 'ofa-fleet', 'images');
 
 type DatasetLayout = 'idx' | 'cifar-10' | 'cifar-100' | 'tiny-imagenet' | 'class-folders';
 
