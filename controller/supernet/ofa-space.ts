@@ -136,7 +136,8 @@ function keyStyle(plain: ReadonlyMap<string, unknown>): KeyStyle | null {
 /** Where the MBConvs of all elastic blocks are, in order. */
 function blockPrefixes(plain: ReadonlyMap<string, unknown>, style: KeyStyle, isParallel: boolean): string[] {
   const found: string[] = [];
-  const has = (prefix: string): boolean => plain.has(`${prefix}.point_linear.conv.weight`) && found.push(prefix) > 0;
+  const keys = [...plain.keys()];
+  const has = (prefix: string): boolean => keys.some((key) => key.startsWith(`${prefix}.`)) && found.push(prefix) > 0;
   if (style === 'ofa') {
     for (let i = 1; has(`blocks.${i}.conv`); i++);
     return found;

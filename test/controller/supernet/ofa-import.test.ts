@@ -1,0 +1,192 @@
+// Supernets to and from the keys of Once-For-All's and OFAv2's PyTorch code, for all eight architectures, and every way in which a file does
+// not fit.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ARCHITECTURES, withArchitecture } from '../../../controller/architecture.ts';
+import { loadSpace, type Space } from '../../../controller/space.ts';
+import { weightsHash } from '../../../controller/supernet/checkpoint.ts';
+import { encodeOfa } from '../../../controller/supernet/ofa-export.ts';
+import { importOfa } from '../../../controller/supernet/ofa-import.ts';
+import { ofaEntries, ofaKeys, plainKey, styleOf } from '../../../controller/supernet/ofa-names.ts';
+import { encodeTorch, type TensorToSave } from '../../../controller/supernet/torch/write-torch.ts';
+import { value } from '../../helpers/outcome.ts';
+import { smallSpace, withAttention } from '../../helpers/spaces.ts';
+import { randomCheckpoint } from '../materialise/random-supernet.ts';
+
+/** The published net's stages at an eighth of its width. */
+const narrow: Space = {
+  ...value(loadSpace('ofa-mbv3-w1.0')),
+  name: 'narrow',
+  classes: 7,
+  stem: { channels: 8, stride: 2 },
+  stages: value(loadSpace('ofa-mbv3-w1.0')).stages.map((stage, s) => ({ ...stage, channels: s < 2 ? 8 : 16 })),
+};
+const wishes = { name: 'narrow', resolutions: narrow.resolutions, mean: narrow.mean, std: narrow.std, architecture: null };
+
+let dir: string;
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'ofa-import-'));
+});
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+const written = (bytes: Uint8Array): string => {
+  const file = join(dir, 'net.pth');
+  writeFileSync(file, bytes);
+  return file;
+};
+const inArchitecture = (space: Space, name: string): Space => value(withArchitecture(space, name));
+
+/** A state dict of zeros and ones of that space; `rename` null leaves a key out. */
+function stateDict(space: Space, rename: (key: string) => string | null = (key) => key): Map<string, TensorToSave> {
+  const saved = new Map<string, TensorToSave>();
+  for (const { key, shape, parameter } of ofaEntries(space, styleOf(space))) {
+    const renamed = rename(key);
+    const count = shape.reduce((product, side) => product * side, 1);
+    const bytes = () => new Uint8Array(new Float32Array(count).fill(parameter.kind === 'variance' ? 1 : 0.5).buffer);
+    if (renamed !== null) saved.set(renamed, { kind: 'float32', shape, bytes });
+  }
+  return saved;
+}
+
+describe('the table of names', () => {
+  it.each([
+    ['SE_B', 475, 435],
+    ['SE_D', 475, 435],
+    ['EE_B', 511, 471],
+    ['EE_D', 511, 471],
+    ['SE_P', 705, 665],
+    ['SE_DP', 705, 665],
+    ['EE_P', 741, 701],
+    ['EE_DP', 741, 701],
+  ])('has as many keys for %s as the published net: %d, and %d without kernel matrices', (name, all, withoutMatrices) => {
+    const space = inArchitecture(value(loadSpace('ofa-mbv3-w1.0')), name);
+    const keys = ofaKeys(space, styleOf(space));
+    expect(keys).toHaveLength(all);
+    expect(new Set(keys.map(plainKey)).size).toBe(all);
+    expect(keys.filter((key) => !key.endsWith('_matrix'))).toHaveLength(withoutMatrices);
+  });
+
+  it('has the 731 keys of the printed count where the third branch is attention', () => {
+    const space = withAttention(inArchitecture(value(loadSpace('ofa-mbv3-w1.0')), 'EE_DP'));
+    expect(ofaKeys(space, 'ofav2')).toHaveLength(731);
+  });
+});
+
+describe('a supernet', () => {
+  it.each(ARCHITECTURES)('of %s is the same after it went out and came in again', (architecture) => {
+    const space = { ...inArchitecture(narrow, architecture), name: 'narrow' };
+    const checkpoint = randomCheckpoint(space, 5);
+    const back = value(importOfa(written(encodeOfa(checkpoint)), null, { ...wishes, architecture }));
+    expect(back.checkpoint.space).toEqual(space);
+    expect(weightsHash(back.checkpoint)).toBe(weightsHash(checkpoint));
+    expect(back.notes).toEqual([]);
+  });
+
+  it('with attention is the same too', () => {
+    const space = { ...withAttention(inArchitecture(narrow, 'EE_DP')), name: 'narrow' };
+    const checkpoint = randomCheckpoint(space, 6);
+    const back = value(importOfa(written(encodeOfa(checkpoint)), null, { ...wishes, architecture: 'EE_DP' }));
+    expect(back.checkpoint.space).toEqual(space);
+    expect(weightsHash(back.checkpoint)).toBe(weightsHash(checkpoint));
+  });
+
+  it('of another shape than the published one comes in again with its space', () => {
+    const checkpoint = randomCheckpoint(smallSpace, 7);
+    const back = value(importOfa(written(encodeOfa(checkpoint)), smallSpace, wishes));
+    expect(weightsHash(back.checkpoint)).toBe(weightsHash(checkpoint));
+  });
+});
+
+describe('keys', () => {
+  const se = inArchitecture(narrow, 'SE_B');
+  it.each<[string, (key: string) => string]>([
+    ['of the released files', (key) => key.replace(/^(blocks\.\d+)\.conv\./, '$1.mobile_inverted_conv.')],
+    ['of parallel training', (key) => `module.${key}`],
+    [
+      'of elastic layers throughout',
+      (key) => key.replace(/(?<!\.bn)\.bn\.(?!bn)/, '.bn.bn.').replace('classifier.linear.', 'classifier.linear.linear.'),
+    ],
+  ])('%s are known', (_, rename) => {
+    const plain = value(importOfa(written(encodeTorch(stateDict(se))), null, wishes));
+    const renamed = value(importOfa(written(encodeTorch(stateDict(se, rename))), null, wishes));
+    expect(weightsHash(renamed.checkpoint)).toBe(weightsHash(plain.checkpoint));
+  });
+
+  it('of a net of fixed kernels are known, and its missing matrices begin as the identity, which is said', () => {
+    const fixed = stateDict(se, (key) => (key.endsWith('_matrix') ? null : plainKey(key)));
+    const { checkpoint, notes } = value(importOfa(written(encodeTorch(fixed)), null, wishes));
+    expect([...(checkpoint.tensors.get('stages.0.0.depthwise.5to3')?.data ?? [])]).toEqual(
+      Array.from({ length: 81 }, (_, i) => (i % 10 === 0 ? 1 : 0)),
+    );
+    expect(notes.join()).toMatch(/without kernel matrices: they begin as the identity/);
+  });
+
+  it('that leave dense skips open are refused until --arch says which', () => {
+    const file = written(encodeTorch(stateDict(inArchitecture(narrow, 'EE_D'))));
+    const message = /those of EE_B and of EE_D alike: say which it is with --arch/;
+    expect(importOfa(file, null, wishes)).toMatchObject({
+      ok: false,
+      reason: 'INVALID_INPUT',
+      message: expect.stringMatching(message) as string,
+    });
+    expect(importOfa(file, null, { ...wishes, architecture: 'SE_B' })).toMatchObject({
+      ok: false,
+      message: expect.stringMatching(/not of SE_B/) as string,
+    });
+    expect(value(importOfa(file, null, { ...wishes, architecture: 'ee_d' })).checkpoint.space.denseSkips).toBe(true);
+  });
+});
+
+describe('a file that does not fit', () => {
+  const se = inArchitecture(narrow, 'SE_B');
+  const messageOf = (tensors: Map<string, TensorToSave>): string => {
+    const outcome = importOfa(written(encodeTorch(tensors)), null, wishes);
+    expect(outcome).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+    return outcome.ok ? '' : outcome.message;
+  };
+  const zeros = (kind: 'float32' | 'int64', ...shape: readonly number[]): TensorToSave => {
+    const bytes = shape.reduce((product, side) => product * side, kind === 'int64' ? 8 : 4);
+    return { kind, shape, bytes: () => new Uint8Array(bytes) };
+  };
+
+  it('has everything that is missing, surplus or of another shape listed at once', () => {
+    const tensors = stateDict(se, (key) => (key.includes('blocks.7.conv.point_linear') ? null : key));
+    tensors.set('blocks.10.conv.point_linear.conv.conv.weight', zeros('float32', 1, 2, 3, 4));
+    tensors.set('blocks.3.conv.extra.weight', zeros('float32', 1));
+    tensors.set('classifier.linear.bias', zeros('int64', 7));
+    tensors.set('first_conv.bn.num_batches_tracked', zeros('int64'));
+    const message = messageOf(tensors);
+    expect(message).toMatch(/5 missing, 1 surplus, 2 of another shape or kind/);
+    expect(message).toContain('missing: blocks.7.conv.point_linear.conv.conv.weight, blocks.7.conv.point_linear.bn.bn.weight, ');
+    expect(message).toContain('surplus: blocks.3.conv.extra.weight;');
+    expect(message).toMatch(
+      /blocks\.10\.conv\.point_linear\.conv\.conv\.weight \(1x2x3x4 instead of 16x96x1x1\), classifier\.linear\.bias \(of int64 instead of a float kind\)/,
+    );
+  });
+
+  it('is told when blocks, a whole layer or MobileNetV3 itself is not there', () => {
+    expect(messageOf(stateDict(se, (key) => (key.startsWith('blocks.20.') ? null : key)))).toMatch(
+      /19 elastic blocks, 5 stages of equal depth/,
+    );
+    expect(messageOf(stateDict(se, (key) => (key.startsWith('classifier') ? null : key)))).toMatch(
+      /not a whole supernet: it lacks classifier\.linear\.weight/,
+    );
+    expect(messageOf(new Map([['conv1.weight', zeros('float32', 3)]]))).toMatch(
+      /neither "first_conv\.conv\.weight".* its keys begin with conv1\.weight\. Only their MobileNetV3/,
+    );
+  });
+
+  it('is told when its head is no multiple of its channels', () => {
+    const tensors = stateDict(se);
+    tensors.set('final_expand_layer.conv.weight', zeros('float32', 100, 16, 1, 1));
+    expect(messageOf(tensors)).toMatch(/head is 100 and 128 wide after 16 channels/);
+  });
+
+  it('is told when a number is not finite', () => {
+    const tensors = stateDict(se);
+    tensors.set('first_conv.bn.bias', { kind: 'float32', shape: [8], bytes: () => new Uint8Array(new Float32Array(8).fill(NaN).buffer) });
+    expect(messageOf(tensors)).toMatch(/"first_conv\.bn\.bias" holds numbers that are not finite/);
+  });
+});
