@@ -9,6 +9,7 @@ import { encodeIdxPair, loadIdxFolder } from '../../../controller/supernet/data/
 import { decodeSafetensors } from '../../../controller/supernet/safetensors.ts';
 import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
 import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
+import { randomStream } from '../../../controller/supernet/training/random.ts';
 import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
 import type { Position } from '../../../controller/supernet/training/run-state.ts';
 import type { Space } from '../../../controller/space.ts';
@@ -72,6 +73,42 @@ describe('a training run', () => {
     expect(weightsHash(other.value)).toBe(weightsHash(one.value));
     expect(other.value.provenance?.accuracy).toEqual(one.value.provenance?.accuracy);
     expect(one.value.provenance?.data.trainingImages).toBe(88);
+  });
+
+  /**
+   * From outside, after a random number of its reports and a moment more, so that it dies anywhere in a step, a validation or a write.
+   * RESUME_KILLS=20 takes about a minute.
+   */
+  const KILLS = Number(process.env['RESUME_KILLS'] ?? 4);
+  it(`killed with -9 ${KILLS} times at random ends with bitwise the weights of one left alone`, { timeout: 600_000 }, async () => {
+    const random = randomStream(2026, 'kills');
+    await run('left', null);
+    let kills = 0;
+    for (let life = 0; ; life++) {
+      const child = spawn(process.execPath, [PROCESS, folder, join(folder, 'hunted')], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const reports = random.integer(1, 4);
+      const delayMs = random.integer(0, 60);
+      let seen = 0;
+      child.stdout.on('data', (chunk: Buffer) => {
+        seen += chunk.toString().split('\n').length - 1;
+        if (kills < KILLS && seen >= reports) setTimeout(() => child.kill('SIGKILL'), delayMs);
+      });
+      const signal = await new Promise<string | null>((resolve) => child.on('close', (_, s) => resolve(s)));
+      if (signal !== 'SIGKILL') {
+        // It may have ended before it was killed often enough: then it begins anew.
+        if (kills >= KILLS || life > 3 * KILLS) break;
+        compare();
+        rmSync(join(folder, 'hunted'), { recursive: true });
+      } else kills++;
+    }
+    expect(kills).toBe(KILLS);
+    compare();
+
+    function compare(): void {
+      const [one, other] = ['left', 'hunted'].map((name) => readCheckpoint(join(folder, name, 'supernet.safetensors')));
+      if (one?.ok !== true || other?.ok !== true) throw new Error('no checkpoint');
+      expect(weightsHash(other.value)).toBe(weightsHash(one.value));
+    }
   });
 
   describe('in this process', () => {
