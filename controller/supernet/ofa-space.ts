@@ -1,7 +1,6 @@
 // The search space of a supernet that Once-For-All's or OFAv2's PyTorch code trained, read off its tensors' shapes: widths, classes, largest
 // kernel, expand ratio and depth, squeeze-and-excitation. The rest is the same in all their MobileNetV3 supernets and stands here.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { withArchitecture } from '../architecture.ts';
 import { parseSpace, type Space } from '../space.ts';
 import { plainKey, type KeyStyle } from './ofa-names.ts';
 import { midChannels } from './widths.ts';
@@ -112,7 +111,7 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
 function withNamedArchitecture(
   space: Space,
   keys: { readonly style: KeyStyle; readonly isParallel: boolean; readonly isEarly: boolean },
-  { architecture, name }: SpaceWishes,
+  { architecture }: SpaceWishes,
   origin: string,
 ): Outcome<InferredSpace> {
   const { style, isParallel, isEarly } = keys;
@@ -124,8 +123,7 @@ function withNamedArchitecture(
   if (!fitting.includes(named)) {
     return failed('INVALID_INPUT', `The keys of ${origin} are those of ${fitting.join(' or ')}, not of ${named}: give another --arch.`);
   }
-  const formed = withArchitecture(space, named);
-  return formed.ok ? ok({ space: { ...formed.value, name }, style }) : formed;
+  return ok({ space: { ...space, denseSkips: named.includes('_D') }, style });
 }
 
 function keyStyle(plain: ReadonlyMap<string, unknown>): KeyStyle | null {
