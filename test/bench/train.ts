@@ -113,6 +113,7 @@ for (const net of NETS.filter(({ name }) => values.nets.split(',').includes(name
           printProfile(arm, (await trainer.ask('profile', Number(values['profile-steps']))) as OperatorTimes);
         }
         if (Number(values['memory-steps']) > 0) {
+          await trainer.ask('run', 100); // momenta of parameters that few subnets have, and the heap's first growth
           const { before, after } = (await trainer.ask('run', Number(values['memory-steps']))) as Run;
           const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
           console.log(
