@@ -6,12 +6,15 @@ import { firstDesign } from '../../../controller/search/first-design.ts';
 import { tournament } from '../../../controller/search/nsga2.ts';
 import { crossover, geneCount, mutate, randomSubnet } from '../../../controller/search/operators.ts';
 import { stream } from '../../../controller/search/rng.ts';
+import { withArchitecture } from '../../../controller/architecture.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
 import { largestSubnet, parseSubnet, smallestSubnet, subnetId, type Subnet } from '../../../controller/subnet.ts';
+import { value } from '../../helpers/outcome.ts';
 
 const EARLY = PRESETS['fashion-tiny'] as Space;
-const SINGLE = PRESETS['ofa-mbv3-w1.0'] as Space;
-const anySpace = fc.constantFrom(EARLY, SINGLE);
+const SINGLE: Space = { ...(PRESETS['ofa-mbv3-w1.0'] as Space), resolutions: [160, 176, 192, 208, 224] };
+const PARALLEL = [value(withArchitecture(EARLY, 'EE_DP')), value(withArchitecture(SINGLE, 'SE_P'))];
+const anySpace = fc.constantFrom(EARLY, SINGLE, ...PARALLEL);
 const anySeed = fc.integer({ min: 0, max: 2 ** 40 });
 
 const isOf = (space: Space, subnet: Subnet) => parseSubnet(space, subnet, 'it').ok;
@@ -58,6 +61,7 @@ describe('crossover', () => {
           expect(parents.map((stage) => stage.length)).toContain(blocks.length);
           blocks.forEach((block, i) => {
             const theirs = parents.flatMap((stage) => (stage[i] === undefined ? [] : [stage[i]]));
+            expect(theirs.map((parent) => parent.mask)).toContain(block.mask);
             expect(theirs.map((parent) => parent.kernel)).toContain(block.kernel);
             expect(theirs.map((parent) => parent.expand)).toContain(block.expand);
           });
@@ -89,12 +93,30 @@ describe('mutation', () => {
           if (before === undefined) return;
           expect(blocks.length).not.toBe(before.length);
           blocks.forEach((block, i) => {
+            if (block.mask !== undefined) expect(block.mask).not.toBe(before[i]?.mask);
+            if (block.kernel === undefined) return; // a mask without MBConv has neither
             expect(block.kernel).not.toBe(before[i]?.kernel);
             expect(block.expand).not.toBe(before[i]?.expand);
           });
         });
       }),
     );
+  });
+
+  it('has mutable genes of live branches only, and reaches every mask', () => {
+    const space = PARALLEL[1] as Space;
+    expect(geneCount(space, largestSubnet(space))).toBe(1 + 5 + 3 * 20);
+    expect(geneCount(space, smallestSubnet(space))).toBe(1 + 5 + 10);
+    const masks = new Set<number | undefined>();
+    for (let i = 0; i < 300; i++) {
+      const mutant = mutate(space, smallestSubnet(space), 0.2, stream(10, i));
+      for (const block of mutant.stages.flat()) {
+        masks.add(block.mask);
+        expect(block.kernel !== undefined).toBe((block.mask ?? 0) >= 4);
+        expect(block.expand !== undefined).toBe((block.mask ?? 0) >= 4);
+      }
+    }
+    expect(masks.size).toBe(7);
   });
 
   it('changes as many genes as its rate says on average', () => {
@@ -161,8 +183,12 @@ describe('the first asks', () => {
         const seen = (values: readonly (number | undefined)[]) => [...new Set(values)].sort((a, b) => Number(a) - Number(b));
         expect(seen(design.map((subnet) => subnet.resolution))).toEqual(space.resolutions);
         expect(seen(design.map((subnet) => subnet.stages[0]?.length))).toEqual(space.depths);
-        expect(seen(design.map((subnet) => subnet.stages[0]?.[0]?.kernel))).toEqual(space.kernels);
-        expect(seen(design.map((subnet) => subnet.stages[0]?.[0]?.expand))).toEqual(space.expands);
+        if (space.parallel !== undefined) {
+          expect(seen(design.map((subnet) => subnet.stages[0]?.[0]?.mask))).toEqual(space.parallel.masks);
+        } else {
+          expect(seen(design.map((subnet) => subnet.stages[0]?.[0]?.kernel))).toEqual(space.kernels);
+          expect(seen(design.map((subnet) => subnet.stages[0]?.[0]?.expand))).toEqual(space.expands);
+        }
         if (space.exits === 'early') expect(seen(design.map((subnet) => subnet.stages.length))).toEqual([1, 2, 3]);
       }),
     );

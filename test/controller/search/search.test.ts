@@ -3,9 +3,11 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { replay } from '../../../controller/search/replay.ts';
 import { createSearch, DEFAULTS, type Ask, type Search, type SearchSettings, type Tell } from '../../../controller/search/search.ts';
+import { withArchitecture } from '../../../controller/architecture.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
-import { largestSubnet, parseSubnet, smallestSubnet, type MbConvBlock, type Subnet } from '../../../controller/subnet.ts';
+import { largestSubnet, parseSubnet, smallestSubnet, type Subnet } from '../../../controller/subnet.ts';
 import { failed, ok } from '../../../shared/outcome.ts';
+import { value } from '../../helpers/outcome.ts';
 
 const SPACE = PRESETS['fashion-tiny'] as Space;
 /** 1 resolution, 1 depth, 1 stage, 2 kernels, 3 expands of a single block: six subnets in all. */
@@ -19,7 +21,8 @@ const SETTINGS: SearchSettings = {
   algorithm: 'nsga2',
 };
 
-const blocksOf = (subnet: Subnet) => subnet.stages.flat() as MbConvBlock[]; // a space without parallel blocks
+/** A block without MBConv as a very small one. */
+const blocksOf = (subnet: Subnet) => subnet.stages.flat().map(({ kernel = 1, expand = 1 }) => ({ kernel, expand }));
 /** A smooth stand-in for a device: bigger nets err less and take longer; `web` is slow on large kernels. */
 function truth(subnet: Subnet, deviceClass: string): { error: number; latencyMs: number } {
   const size = blocksOf(subnet).reduce(
@@ -73,7 +76,7 @@ const anySettings = fc.record({
   algorithm: fc.constantFrom('nsga2' as const, 'random' as const),
   firstAsks: fc.constantFrom(0, 3, 24),
   population: fc.constantFrom(2, 10, 50),
-  space: fc.constantFrom(SPACE, SIX, PRESETS['ofa-mbv3-w1.0'] as Space),
+  space: fc.constantFrom(SPACE, SIX, PRESETS['ofa-mbv3-w1.0'] as Space, value(withArchitecture(SPACE, 'EE_DP'))),
 });
 
 describe('asking', () => {
