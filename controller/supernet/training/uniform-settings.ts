@@ -12,7 +12,7 @@ export interface Trunk {
 }
 
 /** Least, middle and most of the space's resolutions: where nets are tested. */
-export function testedResolutions({ resolutions }: Space): number[] {
+function testedResolutions({ resolutions }: Space): number[] {
   const at = (i: number) => resolutions[i] as number;
   return [...new Set([at(0), at(Math.floor((resolutions.length - 1) / 2)), at(resolutions.length - 1)])];
 }
