@@ -7,7 +7,7 @@ import type { Random } from './random.ts';
 import type { PhaseSettings, Recipe } from './recipe.ts';
 
 /** `finetune` trains one given subnet alone. */
-type PhaseKind = 'full' | 'kernel' | 'level' | 'height' | 'depth' | 'width' | 'sandwich' | 'finetune';
+export type PhaseKind = 'full' | 'kernel' | 'level' | 'height' | 'depth' | 'width' | 'sandwich' | 'finetune';
 
 /** What may be drawn for each gene; ascending. */
 export interface Choices {
