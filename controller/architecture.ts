@@ -17,8 +17,9 @@ export type Architecture = (typeof ARCHITECTURES)[number];
 const ALL_MASKS = [1, 2, 3, 4, 5, 6, 7];
 
 export function architectureOf(space: Space): Architecture {
-  const form = `${space.denseSkips ? 'D' : ''}${space.parallel === undefined ? '' : 'P'}`;
-  return `${space.exits === 'early' ? 'EE' : 'SE'}_${form === '' ? 'B' : form}`;
+  const parallel = space.parallel !== undefined;
+  const form = space.denseSkips ? (parallel ? 'DP' : 'D') : parallel ? 'P' : 'B';
+  return `${space.exits === 'early' ? 'EE' : 'SE'}_${form}`;
 }
 
 /**
