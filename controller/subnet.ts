@@ -16,7 +16,7 @@ export interface MbConvBlock {
 }
 
 /** A parallel block without its MBConv: kernel and expand ratio would be dead, so they are not there. */
-export interface StaticBlock {
+interface StaticBlock {
   readonly mask: number;
   readonly kernel?: never;
   readonly expand?: never;

@@ -31,7 +31,7 @@ export interface Point {
   readonly bindingMs: number;
 }
 
-export interface SearchOptions {
+interface SearchOptions {
   readonly subnets: number;
   readonly seed: number;
   /** Every agent's where absent. */

@@ -68,7 +68,6 @@ export const set = (local: Local, value: Term): Code => [valueOf(value), 0x21, u
 export const sum = (first: Term, ...more: Term[]): Code => more.reduce<Code>((total, term) => [total, valueOf(term), 0x6a], valueOf(first));
 export const product = (first: Term, ...more: Term[]): Code =>
   more.reduce<Code>((total, term) => [total, valueOf(term), 0x6c], valueOf(first));
-export const difference = binary([0x6b]);
 /** Sets the variable and leaves its value. */
 export const assign = (local: Local, value: Term): Code => [valueOf(value), 0x22, unsigned(local.index)];
 export const advance = (local: Local, by: Term): Code => set(local, sum(local, by));

@@ -39,7 +39,8 @@ async function newCampaign(subnets: number): Promise<string> {
   return 'c1';
 }
 
-const sizeOf = (subnet: Subnet) => subnet.stages.flat().reduce((sum, block) => sum + (block.expand ?? 0) * (block.kernel ?? 0), subnet.resolution);
+const sizeOf = (subnet: Subnet) =>
+  subnet.stages.flat().reduce((sum, block) => sum + (block.expand ?? 0) * (block.kernel ?? 0), subnet.resolution);
 const latencies = new Map<string, number>();
 
 function prepare(subnet: Subnet): Promise<Outcome<Prepared>> {

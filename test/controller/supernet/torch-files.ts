@@ -30,7 +30,7 @@ export function int(value: number): Buffer {
   return pickle('J', bytes);
 }
 
-export const ints = (...values: readonly number[]): Buffer => pickle('(', ...values.map(int), 't');
+const ints = (...values: readonly number[]): Buffer => pickle('(', ...values.map(int), 't');
 
 interface TensorPieces {
   readonly storage?: string;

@@ -21,7 +21,7 @@ export interface Arm {
  * Of the five stages. `published` leaves 2x2 values to the last exit at 32 pixels, as OFAv2 has on Tiny ImageNet at 64; the others leave 4x4,
  * `even` with a wider third stage too.
  */
-export const STRIDES = {
+const STRIDES = {
   published: [2, 2, 2, 1, 2],
   kept: [2, 2, 2, 1, 1],
   even: [2, 2, 1, 2, 1],
