@@ -6,6 +6,7 @@ const alone = { fileParallelism: false, testTimeout: 120_000, hookTimeout: 120_0
 
 export default defineConfig({
   test: {
+    maxWorkers: '100%', // the default leaves one core idle, which is half of a small machine
     projects: [
       { test: { name: 'logic', include: ['test/{shared,agent,controller,parity}/**/*.test.ts', 'test/*.test.ts'], testTimeout: 20_000 } },
       { test: { name: 'machine', include: ['test/{flow,faults}/**/*.test.ts'], ...alone } },
