@@ -1,6 +1,7 @@
 // The demo's deployments, checked by the same test images through each; and the rest of the comparison, as far as time allows.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { afterSearch } from '../campaigns/after-search.ts';
+import { LEAST_REPEATS, measureRepeats } from '../campaigns/repeats.ts';
 import type { FleetDevice } from '../fleet/fleet.ts';
 import { budgetOf, subnetsToTest } from '../report/comparison.ts';
 import { loadReportData, type ReportData } from '../report/data.ts';
@@ -77,6 +78,8 @@ async function deployOne(
 export async function compareWithOthers({ context, controller, comparisonEndsAt }: DemoRun, campaignId: string): Promise<Outcome<null>> {
   const { print } = context;
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(Math.max(1, Math.round(comparisonEndsAt - performance.now())))]);
+  // the least that tells processes apart comes first; the rest where time is left
+  await measureRepeats(controller, campaignId, signal, LEAST_REPEATS);
   const before = await loadReportData(controller.db, campaignId);
   if (!before.ok) return before;
   const baselines = await Promise.all(

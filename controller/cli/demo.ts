@@ -21,10 +21,10 @@ import { checkpointLines, machineLines } from './machine.ts';
 /** A demo that was cut off may be taken up again so much later. */
 const TOKEN_LIFETIME_MS = 30 * 86_400_000;
 /** From the end of the search until what only the comparison needs must be over; deployments and their checks are part of it. */
-const COMPARISON_MS = 31_000;
+const COMPARISON_MS = 33_000;
 const JOIN_LIMIT_MS = 30_000;
 /** Enough to rank subnets that differ by two points; more would take the time of measurements. */
-const VALIDATION_IMAGES = 600;
+const VALIDATION_IMAGES = 500;
 
 export async function demo(options: DemoOptions, context: Context): Promise<number> {
   const capAt = performance.now() + options.cap * 1000;

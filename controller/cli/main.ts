@@ -159,7 +159,7 @@ function addDemo(program: Command, run: Run): void {
     .command('demo')
     .description('the whole loop on this machine, in under three minutes: two agents, a search, two deployments, a report')
     .option('--subnets <n>', 'distinct subnets, each measured on both devices', wholeNumber(1, 10_000), 40)
-    .option('--cap <seconds>', 'the search ends so long after the start at the latest', positiveNumber('seconds'), 144)
+    .option('--cap <seconds>', 'the search ends so long after the start at the latest', positiveNumber('seconds'), 142)
     .option('--budget <ms>', 'latency to keep on each device (default: the median of what it measured)', positiveNumber('ms'))
     .option('--seed <n>', 'of the search', wholeNumber(0, Number.MAX_SAFE_INTEGER), 0)
     .option('--out <dir>', 'folder for state and report; a run that was cut off goes on from it', 'out/demo')

@@ -24,7 +24,7 @@ export interface ReportData {
   /** Random subnets measured for the comparison alone, one a class; same form, kept out of every choice. */
   readonly baselines: readonly { readonly baseline: Baseline; readonly trial: Trial; readonly told: ToldOutcome | null }[];
   readonly measurements: readonly CampaignMeasurement[];
-  /** By device class; a class that measured nothing twice has none, and its intervals are those of single processes. */
+  /** By device class; a class that measured too little twice has none, and its intervals are those of single processes. */
   readonly spreads: ReadonlyMap<string, ProcessSpread>;
   readonly artifacts: ReadonlyMap<string, ArtifactRow>;
   readonly accuracies: readonly AccuracyRow[];

@@ -12,7 +12,10 @@ export interface ProcessSpread {
   readonly pairs: number;
 }
 
-/** Null where nothing was measured twice on the class. Doubtful measurements tell nothing of it. */
+/** Below it Student's t is so large (12.7 with one pair, 4.3 with two) that an interval would say nothing. */
+const LEAST_PAIRS = 3;
+
+/** Null where too little was measured twice on the class. Doubtful measurements tell nothing of it. */
 export function processSpread(measurements: readonly CampaignMeasurement[], deviceClass: string): ProcessSpread | null {
   const usable = measurements.filter((one) => one.deviceClass === deviceClass && one.measurement.verdict.state === 'valid');
   const squares = usable.flatMap(({ purpose, subnetId, measurement }) => {
@@ -20,7 +23,7 @@ export function processSpread(measurements: readonly CampaignMeasurement[], devi
     const again = purpose === 'repeat' ? measurement.latency.value : null;
     return first == null || again === null ? [] : [Math.log(again / first) ** 2];
   });
-  if (squares.length === 0) return null;
+  if (squares.length < LEAST_PAIRS) return null;
   // the difference of two independent draws has twice the variance of one
   return { relativeSd: Math.sqrt(squares.reduce((sum, square) => sum + square, 0) / squares.length / 2), pairs: squares.length };
 }
@@ -41,7 +44,6 @@ export function widened({ value, ci }: LatencyEstimate, spread: ProcessSpread | 
 /** For readers: what the class's intervals hold. */
 export function spreadSentence(spread: ProcessSpread | null): string {
   if (spread === null)
-    return 'No subnet was measured twice: the intervals are those of single processes, and another process may lie outside.';
-  const times = spread.pairs === 1 ? 'one subnet' : `${spread.pairs} subnets`;
-  return `Processes of one model differ by ${(100 * spread.relativeSd).toPrecision(2)} % (standard deviation, from ${times} measured twice); the intervals hold that.`;
+    return `Fewer than ${LEAST_PAIRS} subnets were measured twice: the intervals are those of single processes, and another process may lie outside.`;
+  return `Processes of one model differ by ${(100 * spread.relativeSd).toPrecision(2)} % (standard deviation, from ${spread.pairs} subnets measured twice); the intervals hold that.`;
 }
