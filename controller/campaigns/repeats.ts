@@ -5,8 +5,6 @@ import { measureOnce } from './measure-beside.ts';
 
 /** On each class, where there is time. With 8 pairs Student's t is 2.3; twice as many would narrow the intervals by a tenth. */
 const REPEATS = 8;
-/** Fewest that say something. */
-export const LEAST_REPEATS = 3;
 /** A doubtful one is made again. */
 const MAX_TRIES = 3;
 

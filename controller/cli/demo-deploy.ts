@@ -1,11 +1,12 @@
 // The demo's deployments, checked by the same test images through each; and the rest of the comparison, as far as time allows.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { afterSearch } from '../campaigns/after-search.ts';
-import { LEAST_REPEATS, measureRepeats } from '../campaigns/repeats.ts';
+import { measureRepeats } from '../campaigns/repeats.ts';
 import type { FleetDevice } from '../fleet/fleet.ts';
 import { budgetOf, subnetsToTest } from '../report/comparison.ts';
 import { loadReportData, type ReportData } from '../report/data.ts';
 import { milliseconds, percent, threeDigits } from '../report/format.ts';
+import { LEAST_PAIRS } from '../report/process-spread.ts';
 import { chooseWithinBudget } from '../search/choose.ts';
 import { measureRandomBaseline } from './demo-baseline.ts';
 import { AGENTS, type DemoRun } from './demo-run.ts';
@@ -79,7 +80,7 @@ export async function compareWithOthers({ context, controller, comparisonEndsAt 
   const { print } = context;
   const signal = AbortSignal.any([context.signal, AbortSignal.timeout(Math.max(1, Math.round(comparisonEndsAt - performance.now())))]);
   // the least that tells processes apart comes first; the rest where time is left
-  await measureRepeats(controller, campaignId, signal, LEAST_REPEATS);
+  await measureRepeats(controller, campaignId, signal, LEAST_PAIRS);
   const before = await loadReportData(controller.db, campaignId);
   if (!before.ok) return before;
   const baselines = await Promise.all(

@@ -1,5 +1,6 @@
 // `ofa-fleet finetune`: one subnet of a supernet, trained on; resumable.
 import { join, resolve } from 'node:path';
+import { ok } from '@ofa-fleet/shared/outcome.ts';
 import { selectBackend } from '../supernet/backend.ts';
 import { readCheckpoint, writeAtomically, writeCheckpoint } from '../supernet/checkpoint.ts';
 import { finetune as finetuneSubnet } from '../supernet/training/finetune.ts';
@@ -11,7 +12,7 @@ import { EXIT, fail, type Context } from './context.ts';
 import { createLiveDisplay } from './live-display.ts';
 import { openImages } from './open-images.ts';
 import { subnetNamed } from './subnet-file.ts';
-import { asTyped, progressLine } from './train.ts';
+import { asTyped, reportsTo } from './train.ts';
 
 export interface FinetuneCommandOptions {
   readonly subnet: string;
@@ -30,7 +31,7 @@ export async function finetune(checkpointPath: string, options: FinetuneCommandO
   if (!checkpoint.ok) return fail(context, checkpoint);
   const named = subnetNamed(checkpoint.value.space, options.subnet, null);
   if (!named.ok) return fail(context, named);
-  const recipe = options.recipe === undefined ? { ok: true as const, value: recipeOf(checkpoint.value) } : loadRecipe(options.recipe);
+  const recipe = options.recipe === undefined ? ok(recipeOf(checkpoint.value)) : loadRecipe(options.recipe);
   if (!recipe.ok) return fail(context, recipe);
   const dataset = await openImages(options.data, checkpoint.value.space, context);
   if (!dataset.ok) return fail(context, dataset);
@@ -53,11 +54,7 @@ export async function finetune(checkpointPath: string, options: FinetuneCommandO
     onPlan: (plan, secondsPerCost) => {
       for (const line of planLines(plan, secondsPerCost)) display.note(line);
     },
-    onWarning: (sentence) => display.note(sentence),
-    onProgress: (progress) => {
-      if (progress.validation !== null) display.note(progressLine(progress));
-      else display.show([progressLine(progress)]);
-    },
+    ...reportsTo(display),
     signal: context.signal,
   });
   display.end();

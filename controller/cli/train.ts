@@ -11,9 +11,10 @@ import type { ExitScheme } from '../supernet/training/exit-weights.ts';
 import { loadRecipe } from '../supernet/training/load-recipe.ts';
 import { planLines } from '../supernet/training/plan.ts';
 import { decided, type DistillationLoss, type RecipeTemplate } from '../supernet/training/recipe.ts';
-import { readTested, train as trainSupernet, type Progress } from '../supernet/training/train.ts';
+import type { Progress, RunControl } from '../supernet/training/run.ts';
+import { readTested, train as trainSupernet } from '../supernet/training/train.ts';
 import { EXIT, fail, type Context } from './context.ts';
-import { createLiveDisplay } from './live-display.ts';
+import { createLiveDisplay, type LiveDisplay } from './live-display.ts';
 import { openImages } from './open-images.ts';
 
 export interface TrainCommandOptions {
@@ -69,11 +70,7 @@ export async function train(options: TrainCommandOptions, context: Context): Pro
       display.note(`Space ${space.value.name}, recipe ${recipe.value.name}, ${dataset.value.train.count} training images:`);
       for (const line of planLines(plan, secondsPerCost)) display.note(line);
     },
-    onWarning: (sentence) => display.note(sentence),
-    onProgress: (progress) => {
-      if (progress.validation !== null) display.note(progressLine(progress));
-      else display.show([progressLine(progress)]);
-    },
+    ...reportsTo(display),
     signal: context.signal,
   });
   display.end();
@@ -153,7 +150,18 @@ export function asTyped(args: readonly string[]): string {
   return ['ofa-fleet', ...args].map((arg) => (/^[\w./:=@%+,-]+$/.test(arg) ? arg : `'${arg.replaceAll("'", "'\\''")}'`)).join(' ');
 }
 
-export function progressLine(p: Progress): string {
+/** How a run of training is followed on the terminal: what stays to be read is a note, the rest is overwritten. */
+export function reportsTo(display: LiveDisplay): Pick<RunControl, 'onWarning' | 'onProgress'> {
+  return {
+    onWarning: (sentence) => display.note(sentence),
+    onProgress: (progress) => {
+      if (progress.validation !== null) display.note(progressLine(progress));
+      else display.show([progressLine(progress)]);
+    },
+  };
+}
+
+function progressLine(p: Progress): string {
   const minutes = Math.round(p.etaSeconds / 60);
   const validation = p.validation === null ? '' : `, ${(p.validation * 100).toFixed(2)} % of the validation images right`;
   return `phase ${p.phaseNumber} of ${p.phases} (${p.phase}), step ${p.step} of ${p.steps}: loss ${p.loss.toFixed(3)}, ${p.imagesPerSecond.toFixed(0)} images/s, about ${minutes} min left${validation}`;

@@ -13,7 +13,7 @@ export interface ProcessSpread {
 }
 
 /** Below it Student's t is so large (12.7 with one pair, 4.3 with two) that an interval would say nothing. */
-const LEAST_PAIRS = 3;
+export const LEAST_PAIRS = 3;
 
 /** Null where too little was measured twice on the class. Doubtful measurements tell nothing of it. */
 export function processSpread(measurements: readonly CampaignMeasurement[], deviceClass: string): ProcessSpread | null {

@@ -23,8 +23,6 @@ import { TEACHER_MODE } from './teacher.ts';
 import { dispose, toTensors } from './tensors.ts';
 import { smallestTrunk, testTrunks } from './uniform-settings.ts';
 
-export type { Progress } from './run.ts';
-
 export interface TrainOptions extends Omit<RunControl, 'machine'> {
   readonly space: Space;
   readonly recipe: Recipe;

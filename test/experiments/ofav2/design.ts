@@ -1,7 +1,6 @@
 // The experiment as data: which supernets are trained, on what, how long. Every arm has the same budget: training images x subnet passes.
-import type { Architecture } from '../../../controller/architecture.ts';
 import { PRESETS, type Space } from '../../../controller/space.ts';
-import { withArchitecture } from '../../../controller/architecture.ts';
+import { withArchitecture, type Architecture } from '../../../controller/architecture.ts';
 import { AUGMENTATIONS } from '../../../controller/supernet/data/augmentation.ts';
 import { phasesOf } from '../../../controller/supernet/training/phases.ts';
 import type { Recipe } from '../../../controller/supernet/training/recipe.ts';

@@ -2,7 +2,6 @@
 // writes one result file. Killed, it goes on where it was.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import { pick, type Dataset } from '../../../controller/supernet/data/dataset.ts';
 import { DEBIAN_FASHION_MNIST } from '../../../controller/supernet/data/idx.ts';
@@ -16,7 +15,8 @@ import { dispose, toTensors } from '../../../controller/supernet/training/tensor
 import { readTested, train } from '../../../controller/supernet/training/train.ts';
 import { trunksOf, validationSubnets } from '../../../controller/supernet/training/uniform-settings.ts';
 import type { Space } from '../../../controller/space.ts';
-import { ARMS, recipeOf, scaleOf, spaceOf, TEST_IMAGES, TRAINING_IMAGES } from './design.ts';
+import { ARMS, recipeOf, resultName, scaleOf, spaceOf, TEST_IMAGES, TRAINING_IMAGES } from './design.ts';
+import { value } from '../../helpers/outcome.ts';
 import { RESULTS, type PhaseResult, type RunResult } from './results.ts';
 
 /** Uniform settings a phase is tested by. */
@@ -31,11 +31,11 @@ if (arm === undefined || !Number.isInteger(seed) || folder === '') {
   process.exit(2);
 }
 const backend = await selectBackend({ purpose: 'training', threads: 1 });
-const dataset = firstOfTraining(must(await openDataset(DEBIAN_FASHION_MNIST, { cacheDir: join(folder, 'cache'), channels: 1 })));
+const dataset = firstOfTraining(value(await openDataset(DEBIAN_FASHION_MNIST, { cacheDir: join(folder, 'cache'), channels: 1 })));
 const space = spaceOf(arm);
 const recipe = recipeOf(arm);
 const scale = scaleOf(space, recipe);
-const trained = must(
+const trained = value(
   await train({
     space,
     recipe,
@@ -54,14 +54,14 @@ if (trained?.provenance?.uniform == null) throw new Error('the run ended without
 const score = createScorer(space, recipe, dataset, undefined);
 const phases: PhaseResult[] = [];
 for (const [index, phase] of phasesOf(space, recipe).entries()) phases.push(await phaseResult(index, phase, space, recipe, score));
-const { settings } = JSON.parse(Buffer.from(must(readTested(folder))).toString()) as Pick<RunResult, 'settings'>;
+const { settings } = JSON.parse(Buffer.from(value(readTested(folder))).toString()) as Pick<RunResult, 'settings'>;
 const { uniform, trainingSeconds, backend: name, cpu, node, finishedAt } = trained.provenance;
 const result: RunResult = { arm: arm.name, seed, scale, phases, uniform, settings, provenance: { trainingSeconds, backend: name, cpu, node, finishedAt, data: dataset.sha256, trainingImages: TRAINING_IMAGES, testImages: TEST_IMAGES } }; // prettier-ignore
-writeFileSync(join(RESULTS, `${arm.name}-${seed}.json`), `${JSON.stringify(result, null, 1)}\n`);
+writeFileSync(join(RESULTS, `${resultName(arm, seed)}.json`), `${JSON.stringify(result, null, 1)}\n`);
 
 /** What a phase's best weights are worth: of its uniform settings the one that validation picks, and, as published, the best on test images. */
 async function phaseResult(index: number, phase: Phase, space: Space, recipe: Recipe, score: Scorer): Promise<PhaseResult> {
-  const weights = toTensors(must(readBest(folder, index, phase.name)));
+  const weights = toTensors(value(readBest(folder, index, phase.name)));
   const settings: { validation: number; test: number }[] = [];
   const subnets = validationSubnets(space, phase, PHASE_SETTINGS, randomStream(seed, 'phase-test', phase.name));
   for (const { subnet, heights } of trunksOf(subnets)) {
@@ -90,9 +90,4 @@ function firstOfTraining(whole: Dataset): Dataset {
       Array.from({ length: TRAINING_IMAGES }, (_, i) => i),
     ),
   };
-}
-
-function must<T>(outcome: Outcome<T>): T {
-  if (!outcome.ok) throw new Error(outcome.message);
-  return outcome.value;
 }
