@@ -18,7 +18,7 @@ import { uniformSubnet } from '../../controller/subnet.ts';
 import { selectBackend } from '../../controller/supernet/backend.ts';
 import { weightsHash, type Checkpoint } from '../../controller/supernet/checkpoint.ts';
 import type { ImageSet } from '../../controller/supernet/data/dataset.ts';
-import { initialValue, parametersOf } from '../../controller/supernet/parameters.ts';
+import { initialWeights } from '../../controller/supernet/training/initial-weights.ts';
 import { randomStream } from '../../controller/supernet/training/random.ts';
 import { value } from '../helpers/outcome.ts';
 import { NETS, type Net } from './train-nets.ts';
@@ -45,9 +45,7 @@ function randomImages(net: Net, count: number, stream: string): ImageSet {
 
 function ours(net: Net): () => Promise<Parts> {
   const { space } = net;
-  const random = randomStream(1, 'weights');
-  const tensors = new Map(parametersOf(space).map((parameter) => [parameter.name, { shape: parameter.shape, data: initialValue(parameter, () => random.uniform()) }])); // prettier-ignore
-  const checkpoint: Checkpoint = { space, tensors, recipe: null, provenance: null };
+  const checkpoint: Checkpoint = { space, tensors: initialWeights(space, 1), recipe: null, provenance: null };
   const supernet = { checkpoint, weightsHash: weightsHash(checkpoint), weights: supernetWeights(checkpoint) };
   const images = prepareImages(randomImages(net, Number(values.calibration), 'calibration'), space);
   const scored = randomImages(net, Number(values.scored), 'scored');

@@ -2,14 +2,16 @@
 // and for its benchmark, on the backend in use.
 import * as tf from '@tensorflow/tfjs';
 import type { Space } from '../../controller/space.ts';
-import { initialValue, isTrained, parametersOf } from '../../controller/supernet/parameters.ts';
+import { isTrained, parametersOf } from '../../controller/supernet/parameters.ts';
 import { smoothedTargets } from '../../controller/supernet/training/distill.ts';
 import { exitWeights } from '../../controller/supernet/training/exit-weights.ts';
+import { initialWeights } from '../../controller/supernet/training/initial-weights.ts';
 import { phasesOf, type Phase } from '../../controller/supernet/training/phases.ts';
 import { randomStream } from '../../controller/supernet/training/random.ts';
 import { RECIPES } from '../../controller/supernet/training/recipes.ts';
 import type { Recipe } from '../../controller/supernet/training/recipe.ts';
 import { trainStep, type Trainee } from '../../controller/supernet/training/step.ts';
+import { toTensors } from '../../controller/supernet/training/tensors.ts';
 
 export interface ElasticSteps {
   readonly trainee: Trainee;
@@ -20,30 +22,17 @@ export interface ElasticSteps {
 /** `count` images of the space's largest resolution; everything follows from the seed. */
 export function startElasticSteps(space: Space, count: number, subnetsPerStep: number, seed = 1): ElasticSteps {
   const parameters = parametersOf(space);
-  const initial = () =>
-    new Map(
-      parameters.map((parameter) => {
-        const random = randomStream(seed, parameter.name);
-        return [
-          parameter.name,
-          tf.tensor(
-            initialValue(parameter, () => random.uniform()),
-            [...parameter.shape],
-          ),
-        ];
-      }),
-    );
   const recipe = RECIPES['ofav2'] as Recipe;
   const trainee: Trainee = {
     space,
     recipe,
     trained: parameters.filter(isTrained).map(({ name }) => name),
     kinds: new Map(parameters.map(({ name, kind }) => [name, kind])),
-    weights: initial(),
+    weights: toTensors(initialWeights(space, seed)),
     momenta: new Map<string, tf.Tensor>(),
   };
   const exits = space.exits === 'early' ? space.stages.length : 1;
-  const teacher = { weights: initial(), exitWeights: exitWeights(exits, 'ascending') };
+  const teacher = { weights: toTensors(initialWeights(space, seed)), exitWeights: exitWeights(exits, 'ascending') };
   const phase: Phase = { ...(phasesOf(space, recipe).at(-1) as Phase), subnetsPerStep };
   const resolution = Math.max(...space.resolutions);
   const random = randomStream(seed, 'images');

@@ -7,21 +7,14 @@ import { uniformFloat64 } from 'pure-rand/distribution/uniformFloat64';
 import type { Space } from '../../controller/space.ts';
 import { writeCheckpoint } from '../../controller/supernet/checkpoint.ts';
 import { encodeIdxPair } from '../../controller/supernet/data/idx.ts';
-import { initialValue, parametersOf } from '../../controller/supernet/parameters.ts';
+import { initialWeights } from '../../controller/supernet/training/initial-weights.ts';
 import { TINY_SPACE } from './spaces.ts';
 
 export { TINY_SPACE };
 
 /** Writes a checkpoint of random weights; equal seeds give equal files. */
 export function writeTinyCheckpoint(file: string, seed = 1, space: Space = TINY_SPACE): void {
-  const rng = xoroshiro128plus(seed);
-  const tensors = new Map(
-    parametersOf(space).map((parameter) => [
-      parameter.name,
-      { shape: parameter.shape, data: initialValue(parameter, () => uniformFloat64(rng)) },
-    ]),
-  );
-  writeCheckpoint(file, { space, tensors, recipe: null, provenance: null });
+  writeCheckpoint(file, { space, tensors: initialWeights(space, seed), recipe: null, provenance: null });
 }
 
 /** Writes the four IDX files: 8 x 8 pixels, a bright square in one of four corners on noise. */

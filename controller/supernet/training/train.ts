@@ -8,8 +8,9 @@ import type { Backend } from '../backend.ts';
 import { weightsHash, writeAtomically, writeCheckpoint, type Checkpoint, type Provenance, type TestedSetting } from '../checkpoint.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { Weights } from '../elastic.ts';
-import { initialValue, isTrained, parametersOf } from '../parameters.ts';
+import { isTrained, parametersOf } from '../parameters.ts';
 import { summaryOf, testTrunksOf } from './final-test.ts';
+import { initialWeights } from './initial-weights.ts';
 import { machineHere } from './machine-here.ts';
 import { misfitOf } from './misfit.ts';
 import { allChoices, phasesOf } from './phases.ts';
@@ -47,7 +48,6 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
   const phases = phasesOf(space, recipe);
   const tested = testTrunks(space, recipe.test.settings, randomStream(seed, 'test'));
   const score = createScorer(space, recipe, dataset, signal);
-  const parameters = parametersOf(space);
   const finished = await runPhases(
     {
       space,
@@ -57,14 +57,10 @@ export async function train(options: TrainOptions): Promise<Outcome<Checkpoint |
       seed,
       plan: planOf({ space, recipe, phases, seed, scale }, dataset, tested),
       score,
-      initial: () =>
-        new Map(
-          parameters.map((parameter) => {
-            const random = randomStream(seed, 'initial', parameter.name);
-            return [parameter.name, { shape: parameter.shape, data: initialValue(parameter, () => random.uniform()) }];
-          }),
-        ),
-      trained: parameters.filter(isTrained).map(({ name }) => name),
+      initial: () => initialWeights(space, seed),
+      trained: parametersOf(space)
+        .filter(isTrained)
+        .map(({ name }) => name),
       settings: { space, recipe, data: dataset.sha256, seed, scale },
     },
     { ...options, machine: machineHere(backend) },

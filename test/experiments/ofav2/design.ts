@@ -57,6 +57,9 @@ export const TRAINING_IMAGES = 6000;
 export const BUDGET = 180_000;
 export const TEST_IMAGES = 2000;
 
+/** Where runs keep their state. */
+export const OUT = 'out/experiments/ofav2';
+
 export function spaceOf({ architecture, strides }: Pick<Arm, 'architecture' | 'strides'>): Space {
   const base = PRESETS['fashion'] as Space;
   const placed = { ...base, stages: base.stages.map((stage, s) => ({ ...stage, stride: STRIDES[strides][s] as 1 | 2 })) };

@@ -2,20 +2,17 @@
 // writes one result file. Killed, it goes on where it was.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { selectBackend } from '../../../controller/supernet/backend.ts';
-import { pick, type Dataset } from '../../../controller/supernet/data/dataset.ts';
-import { DEBIAN_FASHION_MNIST } from '../../../controller/supernet/data/idx.ts';
-import { openDataset } from '../../../controller/supernet/data/open-dataset.ts';
 import { phasesOf, type Phase } from '../../../controller/supernet/training/phases.ts';
 import { randomStream } from '../../../controller/supernet/training/random.ts';
 import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
 import { readBest } from '../../../controller/supernet/training/run-state.ts';
 import { createScorer, scoreAt, type Scorer } from '../../../controller/supernet/training/scorer.ts';
 import { dispose, toTensors } from '../../../controller/supernet/training/tensors.ts';
-import { readTested, train } from '../../../controller/supernet/training/train.ts';
+import { readTested } from '../../../controller/supernet/training/train.ts';
 import { trunksOf, validationSubnets } from '../../../controller/supernet/training/uniform-settings.ts';
 import type { Space } from '../../../controller/space.ts';
-import { ARMS, recipeOf, resultName, scaleOf, spaceOf, TEST_IMAGES, TRAINING_IMAGES } from './design.ts';
+import { ARMS, resultName, TEST_IMAGES, TRAINING_IMAGES } from './design.ts';
+import { experimentBackend, experimentDataset, trainArm } from './train-arm.ts';
 import { value } from '../../helpers/outcome.ts';
 import { RESULTS, type PhaseResult, type RunResult } from './results.ts';
 
@@ -30,32 +27,15 @@ if (arm === undefined || !Number.isInteger(seed) || folder === '') {
   process.stderr.write(`Usage: one-run.ts ARM SEED FOLDER; arms: ${ARMS.map(({ name }) => name).join(', ')}.\n`);
   process.exit(2);
 }
-const backend = await selectBackend({ purpose: 'training', threads: 1 });
-const dataset = firstOfTraining(value(await openDataset(DEBIAN_FASHION_MNIST, { cacheDir: join(folder, 'cache'), channels: 1 })));
-const space = spaceOf(arm);
-const recipe = recipeOf(arm);
-const scale = scaleOf(space, recipe);
-const trained = value(
-  await train({
-    space,
-    recipe,
-    dataset,
-    backend,
-    seed,
-    scale,
-    folder,
-    command: `npm run experiment:ofav2 (arm ${arm.name}, seed ${seed})`,
-    onProgress: (p) => {
-      if (p.validation !== null) process.stdout.write(`${p.phase} ${p.step}/${p.steps} loss ${p.loss.toFixed(3)} ${p.imagesPerSecond.toFixed(0)} images/s validation ${(100 * p.validation).toFixed(1)} %, ${Math.round(p.etaSeconds)} s left\n`); // prettier-ignore
-    },
-  }),
-);
-if (trained?.provenance?.uniform == null) throw new Error('the run ended without a test');
+const dataset = await experimentDataset(folder);
+const { checkpoint, recipe, scale } = await trainArm(arm, seed, folder, dataset, await experimentBackend());
+const { space, provenance: trained } = checkpoint;
+if (trained?.uniform == null) throw new Error('the run ended without a test');
 const score = createScorer(space, recipe, dataset, undefined);
 const phases: PhaseResult[] = [];
 for (const [index, phase] of phasesOf(space, recipe).entries()) phases.push(await phaseResult(index, phase, space, recipe, score));
 const { settings } = JSON.parse(Buffer.from(value(readTested(folder))).toString()) as Pick<RunResult, 'settings'>;
-const { uniform, trainingSeconds, backend: name, cpu, node, finishedAt } = trained.provenance;
+const { uniform, trainingSeconds, backend: name, cpu, node, finishedAt } = trained;
 const result: RunResult = { arm: arm.name, seed, scale, phases, uniform, settings, provenance: { trainingSeconds, backend: name, cpu, node, finishedAt, data: dataset.sha256, trainingImages: TRAINING_IMAGES, testImages: TEST_IMAGES } }; // prettier-ignore
 writeFileSync(join(RESULTS, `${resultName(arm, seed)}.json`), `${JSON.stringify(result, null, 1)}\n`);
 
@@ -79,15 +59,4 @@ async function phaseResult(index: number, phase: Phase, space: Space, recipe: Re
   const picked = settings.reduce((best, one) => (one.validation > best.validation ? one : best));
   const tests = settings.map(({ test }) => test);
   return { phase: phase.name, kind: phase.kind, settings: settings.length, picked: picked.test, best: Math.max(...tests), mean: tests.reduce((sum, x) => sum + x, 0) / tests.length }; // prettier-ignore
-}
-
-function firstOfTraining(whole: Dataset): Dataset {
-  return {
-    ...whole,
-    name: `${whole.name} (first ${TRAINING_IMAGES})`,
-    train: pick(
-      whole.train,
-      Array.from({ length: TRAINING_IMAGES }, (_, i) => i),
-    ),
-  };
 }
