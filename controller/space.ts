@@ -55,8 +55,11 @@ const spaceSchema = z.strictObject({
   denseSkips: z.boolean(),
   /** Parallel blocks (OFAv2, P nets): each block is the sum of its active branches. Absent where a block is an MBConv and nothing else. */
   parallel: parallelSchema.optional(),
-  /** Exit head widths relative to its stage's channels c: conv1x1 c -> expand·c, then linear expand·c -> mix·c. */
-  head: z.strictObject({ expand: count, mix: count }),
+  /**
+   * Width of the exit heads: relative to the stage's channels c, conv1x1 c -> expand·c, then linear expand·c -> mix·c; or, where they are no
+   * whole multiples, as in nets whose width multiplier is 0.33, the two widths of each exit, first exit first. `headWidths` reads either.
+   */
+  head: z.strictObject({ expand: count.optional(), mix: count.optional(), widths: z.array(z.tuple([count, count])).optional() }),
 });
 
 export type Space = Readonly<z.infer<typeof spaceSchema>>;
@@ -198,6 +201,16 @@ export function parseSpace(value: unknown, origin: string): Outcome<Space> {
     const values = field(key);
     if (channels !== undefined && values !== undefined && values.length !== channels)
       mistakes.push(`${key}: needs ${channels} values, has ${values.length}`);
+  }
+  const head = field('head');
+  const [exits, stages] = [field('exits'), field('stages')];
+  if (head !== undefined && exits !== undefined && stages !== undefined) {
+    const wanted = exits === 'early' ? stages.length : 1;
+    const relative = head.expand !== undefined && head.mix !== undefined;
+    if (head.widths === undefined ? !relative : head.expand !== undefined || head.mix !== undefined)
+      mistakes.push('head: needs expand and mix, or widths instead of them');
+    else if (head.widths !== undefined && head.widths.length !== wanted)
+      mistakes.push(`head.widths: needs ${wanted} pairs, one for each exit, has ${head.widths.length}`);
   }
   const parallel = field('parallel');
   if (parallel !== undefined) {

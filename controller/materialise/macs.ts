@@ -2,7 +2,7 @@
 import type { Space } from '../space.ts';
 import { hasBranch, type Block, type Subnet } from '../subnet.ts';
 import { normsOf, tensorsOf, type Conv, type ConvNorm, type ExtractedNet, type MbConv, type NetBlock } from '../supernet/extracted-net.ts';
-import { mapSides, midChannels, squeezeChannels } from '../supernet/widths.ts';
+import { headWidths, mapSides, midChannels, squeezeChannels } from '../supernet/widths.ts';
 
 /**
  * MACs of convolutions (those of squeeze-and-excitation and attention too) and linear layers for one image; norms, activations, pools, sums
@@ -47,7 +47,7 @@ export function countMacs(net: ExtractedNet): number {
 
 /** What `countMacs` counts on the extracted net, without extracting it. */
 export function macsOfSubnet(space: Space, subnet: Subnet): number {
-  const { stem, head } = space;
+  const { stem } = space;
   const sides = mapSides(space, subnet.resolution);
   const [stemSide = 0] = sides;
   let channels = stem.channels;
@@ -77,7 +77,7 @@ export function macsOfSubnet(space: Space, subnet: Subnet): number {
     }
   }
   const side = sides[subnet.stages.length] as number;
-  const [wide, mixed] = [head.expand * channels, head.mix * channels];
+  const [wide, mixed] = headWidths(space, subnet.stages.length - 1);
   return macs + channels * wide * side * side + wide * mixed + mixed * space.classes;
 }
 

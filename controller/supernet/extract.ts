@@ -20,7 +20,7 @@ import type {
 } from './extracted-net.ts';
 import { kernelMatrixName } from './parameters.ts';
 import type { PlainTensor } from './safetensors.ts';
-import { midChannels, squeezeChannels } from './widths.ts';
+import { headWidths, midChannels, squeezeChannels } from './widths.ts';
 
 type Stage = Space['stages'][number];
 
@@ -156,7 +156,7 @@ export function extractSubnet(checkpoint: Pick<Checkpoint, 'space' | 'tensors'>,
   });
   const exitName = `exits.${subnet.stages.length - 1}`;
   const exit: ExitHead = {
-    conv: convNorm(`${exitName}.conv`, channels, space.head.expand * channels, 1, 'h_swish'),
+    conv: convNorm(`${exitName}.conv`, channels, headWidths(space, subnet.stages.length - 1)[0], 1, 'h_swish'),
     mix: linear(`${exitName}.mix.weight`, null),
     classifier: linear(`${exitName}.classifier.weight`, `${exitName}.classifier.bias`),
   };

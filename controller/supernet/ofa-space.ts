@@ -61,22 +61,14 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
   const channels = STRIDES.map((_, s) => side(`${firstOf(s)}.point_linear.conv.conv.weight`, 0));
   const [firstMid, firstInput] = [0, 1].map((axis) => side(`${firstOf(0)}.inverted_bottleneck.conv.conv.weight`, axis)) as [number, number];
   const largestKernel = side(`${firstOf(0)}.depth_conv.conv.conv.weight`, 2);
-  const [wide, mixed] = ['final_expand_layer.conv.weight', 'feature_mix_layer.conv.weight'].map((key) => side(lastExit + key, 0)) as [
-    number,
-    number,
-  ];
+  const heads = STRIDES.flatMap((_, s) => (isEarly ? [`exit_stages.${s}.`] : s === STRIDES.length - 1 ? [lastExit] : [])).map(
+    (exit): [number, number] => [side(`${exit}final_expand_layer.conv.weight`, 0), side(`${exit}feature_mix_layer.conv.weight`, 0)],
+  );
   const stem = side(`${head}first_conv.conv.weight`, 0);
   const inputChannels = side(`${head}first_conv.conv.weight`, 1);
   const classes = side(`${lastExit}classifier.linear.weight`, 0);
   if (missing.length > 0) return failed('INVALID_INPUT', `${origin} is not a whole supernet: it lacks ${missing.join(', ')}.`);
 
-  const last = channels[channels.length - 1] as number;
-  if (wide % last !== 0 || mixed % last !== 0) {
-    return failed(
-      'INVALID_INPUT',
-      `${origin}: the head is ${wide} and ${mixed} wide after ${last} channels; a space here has heads of whole multiples of the channels (960 and 1280 after 160 are 6 and 8). Width multipliers in steps of 0.05 give such ones.`,
-    );
-  }
   const largestExpand = EXPANDS.find((expand) => midChannels(firstInput, expand) === firstMid) ?? firstMid / firstInput;
   const space = parseSpace(
     {
@@ -98,13 +90,21 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
       depths: upTo(DEPTHS, deepest),
       exits: isEarly ? 'early' : 'single',
       denseSkips: false,
-      head: { expand: wide / last, mix: mixed / last },
+      head: headOf(heads, isEarly ? channels : channels.slice(-1)),
       ...(isParallel ? { parallel: { masks: ALL_MASKS, third: isAttention ? 'attention' : 'transformation' } } : {}),
     } satisfies Record<keyof Omit<Space, 'parallel'>, unknown>,
     `The net in ${origin}`,
   );
   if (!space.ok) return space;
   return withNamedArchitecture(space.value, { style, isParallel, isEarly }, wishes, origin);
+}
+
+/** `heads`: the two widths of each exit, `channels`: of the stage before it. Relative where all are the same whole multiples, as published ones are. */
+function headOf(heads: [number, number][], channels: readonly number[]): Space['head'] {
+  const ratios = ([0, 1] as const).map((part) => new Set(heads.map((widths, i) => widths[part] / (channels[i] as number))));
+  const [expand, mix] = ratios.map(([ratio]) => ratio as number);
+  const areRelative = ratios.every((values) => values.size === 1) && Number.isInteger(expand) && Number.isInteger(mix);
+  return areRelative ? { expand, mix } : { widths: heads };
 }
 
 /** Dense skips leave no trace in the keys of OFAv2's nets, so the user has to say which it was. */

@@ -2,7 +2,7 @@
 // all go by these names.
 import { BRANCH, type Space } from '../space.ts';
 import { ATTENTION_SIDE } from './extracted-net.ts';
-import { midChannels, squeezeChannels } from './widths.ts';
+import { headWidths, midChannels, squeezeChannels } from './widths.ts';
 
 /**
  * `mean` and `variance` are running statistics, the rest is trained; weight decay applies to `conv` and `linear` only. `offset`: what
@@ -67,7 +67,7 @@ export function parametersOf(space: Space): Parameter[] {
     }
   };
 
-  const { stem, stages, head } = space;
+  const { stem, stages } = space;
   convNorm('stem', 3, space.inputChannels, stem.channels);
   depthwise('first.depthwise', [3], stem.channels);
   convNorm('first.project', 1, stem.channels, stem.channels);
@@ -92,9 +92,10 @@ export function parametersOf(space: Space): Parameter[] {
     }
     if (space.exits === 'early' || s === stages.length - 1) {
       const name = `exits.${s}`;
-      convNorm(`${name}.conv`, 1, channels, head.expand * channels);
-      add('linear', `${name}.mix.weight`, [head.expand * channels, head.mix * channels]);
-      add('linear', `${name}.classifier.weight`, [head.mix * channels, space.classes]);
+      const [wide, mixed] = headWidths(space, s);
+      convNorm(`${name}.conv`, 1, channels, wide);
+      add('linear', `${name}.mix.weight`, [wide, mixed]);
+      add('linear', `${name}.classifier.weight`, [mixed, space.classes]);
       add('bias', `${name}.classifier.bias`, [space.classes]);
     }
   });

@@ -18,6 +18,17 @@ export function squeezeChannels(mid: number): number {
   return makeDivisible(Math.floor(mid / 4));
 }
 
+/** Widths of the exit head after stage `stage`, counted from 0: of its convolution, and of the linear layer that the classifier reads. */
+export function headWidths(
+  { head, stages, exits }: Pick<Space, 'head' | 'stages' | 'exits'>,
+  stage: number,
+): readonly [wide: number, mixed: number] {
+  const own = head.widths?.[exits === 'early' ? stage : 0];
+  if (own !== undefined) return own;
+  const channels = stages[stage]?.channels ?? 0;
+  return [(head.expand ?? 0) * channels, (head.mix ?? 0) * channels];
+}
+
 /**
  * Sides of the maps in pixels: after the stem (the input of the first stage), then after each stage. Padding is floor(k / 2), so a stride
  * divides a side, rounded up.

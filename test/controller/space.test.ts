@@ -7,7 +7,7 @@ import { randomSubnet } from '../../controller/search/operators.ts';
 import { stream } from '../../controller/search/rng.ts';
 import { parseSpace, PRESETS, spaceId, type Space } from '../../controller/space.ts';
 import { largestSubnet, parseSubnet, smallestSubnet, subnetId, type Subnet } from '../../controller/subnet.ts';
-import { mapSides } from '../../controller/supernet/widths.ts';
+import { headWidths, mapSides } from '../../controller/supernet/widths.ts';
 import { value } from '../helpers/outcome.ts';
 import { allArchitectures, TINY, withAttention } from '../helpers/spaces.ts';
 
@@ -67,6 +67,38 @@ describe('a space from a file', () => {
     }
     expect(message(parseSpace({ ...TINY, parallel: { masks: [1, 2, 3], third: 'none' } }, 'mine.json'))).toContain('parallel.third');
     expect(message(parseSpace({ ...TINY, parallel: { masks: [1, 2, 3], third: 'transformation' } }, 'mine.json'))).toContain('MBConv, 7');
+  });
+
+  it('has heads relative to its stages or of given widths, one pair for each exit, never both', () => {
+    const of = (head: unknown, exits: Space['exits'] = 'early') => message(parseSpace({ ...TINY, exits, head }, 'mine.json'));
+    const pairs = TINY.stages.map((): [number, number] => [20, 30]);
+    expect(of({ widths: pairs })).toBe('');
+    expect(of({ widths: pairs.slice(0, 1) }, 'single')).toBe('');
+    expect(of({ widths: pairs }, 'single')).toContain(`head.widths: needs 1 pairs, one for each exit, has ${pairs.length}`);
+    for (const head of [{}, { expand: 2 }, { mix: 2 }, { expand: 2, mix: 2, widths: pairs }]) {
+      expect(of(head)).toContain('head: needs expand and mix, or widths instead of them');
+    }
+    const space = value(
+      parseSpace(
+        {
+          ...TINY,
+          exits: 'early',
+          head: {
+            widths: [
+              [20, 30],
+              [40, 50],
+            ],
+          },
+        },
+        'mine.json',
+      ),
+    );
+    expect([headWidths(space, 0), headWidths(space, 1)]).toEqual([
+      [20, 30],
+      [40, 50],
+    ]);
+    const { expand = 0, mix = 0 } = TINY.head;
+    expect(headWidths(TINY, 1)).toEqual([expand, mix].map((ratio) => ratio * (TINY.stages[1]?.channels ?? 0)));
   });
 
   it('may be parallel with some masks only', () => {

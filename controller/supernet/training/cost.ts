@@ -2,14 +2,14 @@
 // neither caches nor the overhead of an operator.
 import type { Space } from '../../space.ts';
 import { hasBranch, type Block, type Subnet } from '../../subnet.ts';
-import { midChannels, squeezeChannels } from '../widths.ts';
+import { headWidths, midChannels, squeezeChannels } from '../widths.ts';
 
 /** Forward and backward together, in forward passes. */
 export const TRAINING_PASSES = 3;
 
 /** Multiply-accumulates of one image through a subnet, with its own exit or all on the way. */
 export function passCost(space: Space, { resolution, stages }: Subnet, exits: 'own' | 'all'): number {
-  const { stem, head } = space;
+  const { stem } = space;
   let side = Math.ceil(resolution / stem.stride);
   let channels = stem.channels;
   let cost = side ** 2 * channels * (9 * space.inputChannels + 9 + channels);
@@ -22,7 +22,7 @@ export function passCost(space: Space, { resolution, stages }: Subnet, exits: 'o
       channels = stage.channels;
     });
     if (s === stages.length - 1 || (exits === 'all' && space.exits === 'early')) {
-      const [wide, mixed] = [head.expand * channels, head.mix * channels];
+      const [wide, mixed] = headWidths(space, s);
       cost += side ** 2 * channels * wide + wide * mixed + mixed * space.classes;
     }
   });

@@ -125,8 +125,8 @@ export function randomNet(space: Space, subnet: Subnet, seed: number): Extracted
       };
     });
   });
-  const wide = into * space.head.expand;
-  const mixed = into * space.head.mix;
+  const wide = into * (space.head.expand ?? 0);
+  const mixed = into * (space.head.mix ?? 0);
   return {
     space,
     subnet,
