@@ -17,7 +17,7 @@ import { value } from '../../helpers/outcome.ts';
 import { RESULTS, type PhaseResult, type RunResult } from './results.ts';
 
 /** Uniform settings a phase is tested by. */
-const PHASE_SETTINGS = 32;
+const PHASE_SETTINGS = 8;
 
 mkdirSync(RESULTS, { recursive: true });
 const [armName, seedText, folder = ''] = process.argv.slice(2);

@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as echarts from 'echarts';
 import { studentT } from '@ofa-fleet/shared/statistics.ts';
-import { macsOfSubnet } from '../../../controller/materialise/macs.ts';
+import { countParameters, macsOfSubnet } from '../../../controller/materialise/macs.ts';
+import { extractSubnet } from '../../../controller/supernet/extract.ts';
+import { initialWeights } from '../../../controller/supernet/training/initial-weights.ts';
 import { uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
 import type { Space } from '../../../controller/space.ts';
 import { ARMS, BUDGET, spaceOf, TEST_IMAGES, TRAINING_IMAGES, type Arm } from './design.ts';
@@ -75,7 +77,7 @@ ${orderings(arms)
 /** Each claim with what was seen: the difference of means and its interval (Welch), or that it is not measured. */
 function orderings(arms: readonly ArmRuns[]): string[] {
   const runsOf = (name: string) => arms.find(({ arm }) => arm.name === name)?.runs ?? [];
-  const bestSe = arms.filter(({ arm }) => arm.name === 'SE_B' || ['SE_B-kept', 'SE_B-even'].includes(arm.name)).sort((a, b) => final(b.runs).mean - final(a.runs).mean)[0]; // prettier-ignore
+  const bestSe = bestPlacement(arms);
   const claim = (what: string, more: Estimate | null, less: Estimate | null): string => {
     if (more === null || less === null || more.values.length === 0 || less.values.length === 0) return `${what}: not measured yet`;
     const difference = more.mean - less.mean;
@@ -103,6 +105,13 @@ function orderings(arms: readonly ArmRuns[]): string[] {
     claim('(f) SE_D above SE_B', done('SE_D'), done('SE_B')),
     claim('progressive shrinking above the one-phase recipe: EE_D-pet above EE_D-sandwich', done('EE_D-pet'), done('EE_D-sandwich')),
   ];
+}
+
+/** The plain net of single exits whose setting validation thinks best of, by mean over seeds. */
+function bestPlacement(arms: readonly ArmRuns[]): ArmRuns | undefined {
+  const placements = arms.filter(({ arm }) => arm.architecture === 'SE_B' && arm.teacher === 'fixed');
+  const validation = ({ runs }: ArmRuns) => estimate(runs.map(({ uniform }) => uniform.picked.validation)).mean;
+  return [...placements].sort((a, b) => validation(b) - validation(a))[0];
 }
 
 /** Points gained at height, and the most gained at depth or width, by run. */
@@ -141,28 +150,46 @@ function phaseChart(arms: readonly ArmRuns[]): string {
   });
 }
 
-/** Parameters and MACs of every uniform subnet of the finished supernets of the first seed, against its accuracy. */
+/** MACs and parameters of every uniform subnet of the finished supernets of the first seed, against its accuracy. */
 function uniformChart(arms: readonly ArmRuns[]): string {
   const shown = arms.filter(({ arm }) => ['SE_B', 'EE_D-pet', 'EE_D-sandwich'].includes(arm.name));
+  const costs = [
+    { name: 'million multiply-accumulates', of: macsOfSubnet },
+    { name: 'million parameters', of: parametersCounter() },
+  ] as const;
   return render({
     title: { text: 'Every uniform subnet tested, first seed', left: 'center', textStyle: { fontSize: 14 } },
     legend: { top: 28, textStyle: { fontSize: 11 } },
-    grid: { left: 56, right: 16, top: 64, bottom: 48 },
-    xAxis: { type: 'log', name: 'million multiply-accumulates', nameLocation: 'middle', nameGap: 28 },
-    yAxis: { type: 'value', scale: true, name: 'accuracy, %' },
-    series: shown.map(({ arm, runs }) => {
-      const space = spaceOf(arm);
-      return {
-        name: arm.name,
-        type: 'scatter',
-        symbolSize: 6,
-        data: (runs[0]?.settings ?? []).map((setting) => [
-          macsOfSubnet(space, subnetOf(space, setting)) / 1e6,
-          Number(points(setting.test)),
-        ]),
-      };
-    }),
+    grid: [
+      { left: 56, width: 480, top: 64, bottom: 48 },
+      { right: 16, width: 480, top: 64, bottom: 48 },
+    ],
+    xAxis: costs.map(({ name }, gridIndex) => ({ type: 'log', name, nameLocation: 'middle', nameGap: 28, gridIndex })),
+    yAxis: costs.map((_, gridIndex) => ({ type: 'value', scale: true, name: 'accuracy, %', gridIndex })),
+    series: costs.flatMap(({ of }, axis) =>
+      shown.map(({ arm, runs }) => {
+        const space = spaceOf(arm);
+        return {
+          name: arm.name,
+          type: 'scatter',
+          xAxisIndex: axis,
+          yAxisIndex: axis,
+          symbolSize: 6,
+          data: (runs[0]?.settings ?? []).map((setting) => [of(space, subnetOf(space, setting)) / 1e6, Number(points(setting.test))]),
+        };
+      }),
+    ),
   });
+}
+
+/** Trained values of the subnet; what the weights are does not matter. */
+function parametersCounter(): (space: Space, subnet: Subnet) => number {
+  const weights = new Map<Space, ReturnType<typeof initialWeights>>();
+  return (space, subnet) => {
+    const tensors = weights.get(space) ?? initialWeights(space, 0);
+    weights.set(space, tensors);
+    return countParameters(extractSubnet({ space, tensors }, subnet));
+  };
 }
 
 function subnetOf(space: Space, { resolution, kernel, mask, depth, expand, exit }: RunResult['settings'][number]): Subnet {
