@@ -21,16 +21,25 @@ export interface EnergyAsk {
   readonly clock: Clock;
 }
 
+/** Shortest window of inferences over which a sensor of that refresh can tell joules. */
+export function leastLoadMs(refreshMs: number): number {
+  return Math.max(LOAD_MS, LOAD_REFRESHES * refreshMs);
+}
+
+function leastIdleMs(refreshMs: number): number {
+  return Math.max(IDLE_MS, IDLE_REFRESHES * refreshMs);
+}
+
 async function round(session: Session, recorder: MeterRecorder, refreshMs: number, clock: Clock, growth: number): Promise<EnergyResult> {
   const idle = async (): Promise<Window> => {
     await clock.sleep(SETTLE_MS);
     const startMs = clock.monotonicMs();
-    await clock.sleep(Math.max(IDLE_MS, IDLE_REFRESHES * refreshMs) * Math.sqrt(growth));
+    await clock.sleep(leastIdleMs(refreshMs) * Math.sqrt(growth));
     return { startMs, endMs: clock.monotonicMs() };
   };
   const before = await idle();
   const startMs = clock.monotonicMs();
-  const until = startMs + Math.max(LOAD_MS, LOAD_REFRESHES * refreshMs) * growth;
+  const until = startMs + leastLoadMs(refreshMs) * growth;
   let inferences = 0;
   let endMs = startMs;
   while (endMs < until) {
@@ -70,7 +79,7 @@ export async function measureEnergy(
         info,
       );
     }
-    const neededMs = 2 * Math.max(IDLE_MS, IDLE_REFRESHES * refreshMs) + Math.max(LOAD_MS, LOAD_REFRESHES * refreshMs);
+    const neededMs = 2 * leastIdleMs(refreshMs) + leastLoadMs(refreshMs);
     if (neededMs > LONGEST_ROUND_MS) {
       const message = `${info.sensor} changes every ${(refreshMs / 1000).toPrecision(2)} s, so one figure would need ${Math.ceil(neededMs / 1000)} s (limit ${LONGEST_ROUND_MS / 1000} s). Take a faster sensor.`;
       return noEnergy('SENSOR_TOO_SLOW', message, info);

@@ -27,35 +27,40 @@ const MIN_LSBS = 100;
 const MIN_REFRESHES = 20;
 /** More than any device that we measure draws: a counter that would imply more was reset, not wrapped. */
 const MAX_WATTS = 2000;
+/** Sockets of the largest machine whose counters are added up. */
+const MAX_COUNTERS = 8;
 /** Published interval: k times the standard uncertainty. */
 const COVERAGE_FACTOR = 2;
 const IDLE_MOVED_SHARE = 0.05;
 
-/** Joules from one reading of a counter to a lower one that came `seconds` later, over one wrap; null where no wrap explains it (a reset). */
+/**
+ * Joules from one reading of a counter to a lower one that came `seconds` later; null where no wrap explains it (a reset). Where a sum of
+ * counters of one range is read, several of them may have wrapped in between.
+ */
 export function stepOverWrap(before: number, value: number, seconds: number, wrapJoules: number | null): number | null {
-  const step = value - before + (wrapJoules ?? NaN);
-  return step >= 0 && step <= MAX_WATTS * seconds ? step : null;
+  if (wrapJoules === null) return null;
+  for (let wraps = 1; wraps <= MAX_COUNTERS; wraps++) {
+    const step = value - before + wraps * wrapJoules;
+    if (step >= 0) return step <= MAX_WATTS * seconds ? step : null;
+  }
+  return null;
 }
 
-/** Adds the range once at each wrap, so that the counter only grows. A fall with unknown range, or one that no wrap explains, is COUNTER_RESET. */
+/** Adds the range at each wrap, so that the counter only grows. A fall with unknown range, or one that no wrap explains, is COUNTER_RESET. */
 export function unwrapCounter({ atMs, values }: MeterTrace, wrapJoules: number | null): Outcome<Float64Array> {
-  const grown = new Float64Array(values.length);
-  let added = 0;
-  for (let i = 0; i < values.length; i++) {
-    const value = values[i] as number;
-    const before = i === 0 ? value : (values[i - 1] as number);
-    if (value < before) {
-      const seconds = ((atMs[i] as number) - (atMs[i - 1] as number)) / 1000;
-      if (stepOverWrap(before, value, seconds, wrapJoules) === null) {
-        const range = wrapJoules === null ? 'its range is unknown' : `its range is ${wrapJoules} J`;
-        return failed(
-          'COUNTER_RESET',
-          `The energy counter fell from ${before} to ${value} J and ${range}: no wrap explains it. Measure again.`,
-        );
-      }
-      added += wrapJoules as number;
+  const grown = Float64Array.from(values);
+  for (let i = 1; i < values.length; i++) {
+    const [before, value] = [values[i - 1] as number, values[i] as number];
+    const seconds = ((atMs[i] as number) - (atMs[i - 1] as number)) / 1000;
+    const step = value >= before ? value - before : stepOverWrap(before, value, seconds, wrapJoules);
+    if (step === null) {
+      const range = wrapJoules === null ? 'its range is unknown' : `its range is ${wrapJoules} J`;
+      return failed(
+        'COUNTER_RESET',
+        `The energy counter fell from ${before} to ${value} J and ${range}: no wrap explains it. Measure again.`,
+      );
     }
-    grown[i] = value + added;
+    grown[i] = (grown[i - 1] as number) + step;
   }
   return ok(grown);
 }

@@ -6,6 +6,7 @@ import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
 import { AGENT_VERSION } from './machine.ts';
+import { meterHost } from './meters/discover.ts';
 import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
@@ -79,7 +80,7 @@ function addMeters(program: Command, done: (code: number) => void): void {
     .description('say which energy sensors this device has, how fast they are, and why the others are not used')
     .option('--sysfs <root>', 'where the kernel shows its devices', '/sys')
     .addHelpText('after', example('ofa-agent meters'))
-    .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(sysfs)));
+    .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(meterHost(sysfs))));
 }
 
 function addJoin(program: Command, done: (code: number) => void): void {

@@ -18,6 +18,7 @@ import { readInventory } from './inventory.ts';
 import { openJouleCounter } from './joule-counter.ts';
 import { AGENT_VERSION, readMachine } from './machine.ts';
 import { createMeasurer } from './measure-process.ts';
+import { meterHost } from './meters/discover.ts';
 import { createOutbox, openAgentDatabase } from './outbox.ts';
 import { startModelServer, type NodeModelServer } from './serve.ts';
 import { checkSettings, type AgentSettings, type CheckedSettings } from './settings.ts';
@@ -45,8 +46,8 @@ export interface AgentParts {
 }
 
 const REAL_PARTS: AgentParts = {
-  readInfo: ({ runtime, deviceClass }) => readInventory({ runtime, deviceClass }),
-  createMeasurer: ({ runtime }) => createMeasurer({ runtime }),
+  readInfo: ({ runtime, deviceClass, plugs }) => readInventory({ runtime, deviceClass, plugs: plugs ?? [] }),
+  createMeasurer: ({ runtime, plugs }) => createMeasurer({ runtime, plugs: plugs ?? [] }),
   startServer: ({ runtime }) => startModelServer({ runtime, intraOpThreads: 1, host: '127.0.0.1', port: 0 }),
 };
 
@@ -143,7 +144,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     },
   });
   const end = AbortSignal.any([signal, refusal.signal, crash.signal]);
-  const running = Promise.all([agent.run(end), accountEnergy(agent, server.value, end)]);
+  const running = Promise.all([agent.run(end), accountEnergy(agent, server.value, settings, end)]);
   await Promise.race([running, stopLimit(end)]);
   await within(systemClock, SERVER_CLOSE_MS, server.value.close());
   db.value.close();
@@ -175,8 +176,9 @@ async function inTurn<T>(path: string, signal: AbortSignal, work: () => Promise<
 }
 
 /** Reads the sensor each second, but never during a measurement, and reports when inferences were answered, else now and then. */
-async function accountEnergy(agent: Agent, server: NodeModelServer, signal: AbortSignal): Promise<void> {
-  const account = createEnergyAccount(openJouleCounter(HOST_ROOTS.sysfsRoot, systemClock), uuidV7(Date.now()), systemClock);
+async function accountEnergy(agent: Agent, server: NodeModelServer, { plugs }: CheckedSettings, signal: AbortSignal): Promise<void> {
+  const counter = openJouleCounter(meterHost(HOST_ROOTS.sysfsRoot, plugs), systemClock);
+  const account = createEnergyAccount(counter, uuidV7(Date.now()), systemClock);
   let measured = false;
   let reportedAt = -Infinity;
   while (!signal.aborted) {

@@ -8,6 +8,7 @@ import { LONGEST_ENERGY_MS } from '../energy-run.ts';
 import type { Measurer } from '../ports.ts';
 import { entryUrl } from './entries.ts';
 import type { HostRoots } from './host-files.ts';
+import type { PlugAddress } from './meters/meter.ts';
 import type { RunnerTask } from './runner.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
 
@@ -15,6 +16,7 @@ export interface MeasurerSettings {
   readonly runtime: RuntimeName;
   /** Trees that stand for /sys and /proc; the kernel's own where absent. */
   readonly roots?: HostRoots;
+  readonly plugs?: readonly PlugAddress[];
 }
 
 /** Beyond the plan's cap: process start, load, first runs, binding. */
@@ -99,6 +101,16 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
 export function createMeasurer(settings: MeasurerSettings): Measurer {
   return {
     measure: (source, plan: Plan, signal) =>
-      measureInProcess({ source, plan, protocolId: protocolId(plan), runtime: settings.runtime, roots: settings.roots ?? null }, signal),
+      measureInProcess(
+        {
+          source,
+          plan,
+          protocolId: protocolId(plan),
+          runtime: settings.runtime,
+          roots: settings.roots ?? null,
+          plugs: settings.plugs ?? [],
+        },
+        signal,
+      ),
   };
 }

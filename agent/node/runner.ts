@@ -10,6 +10,8 @@ import type { ModelSource } from '../ports.ts';
 import { createConditions } from './conditions.ts';
 import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import { readMachine } from './machine.ts';
+import { meterHost } from './meters/discover.ts';
+import type { PlugAddress } from './meters/meter.ts';
 import { startRecorder } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
 import { explainRun } from './runtime/ort-session.ts';
@@ -22,6 +24,7 @@ export interface RunnerTask {
   readonly runtime: RuntimeName;
   /** Other roots than the kernel's own are for tests. */
   readonly roots: HostRoots | null;
+  readonly plugs: readonly PlugAddress[];
 }
 
 /** Counts by observation: entries are delivered between runs, so taking what is pending makes the count exact. */
@@ -55,7 +58,7 @@ async function runTask(task: RunnerTask): Promise<Outcome<Measurement>> {
       }),
       energy: async (session) => {
         if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
-        const recorder = await startRecorder(roots.sysfsRoot);
+        const recorder = await startRecorder(meterHost(roots.sysfsRoot, task.plugs));
         if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
         return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock });
       },

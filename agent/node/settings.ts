@@ -2,6 +2,7 @@
 import { DEFAULT_BACKOFF, type Backoff } from '@ofa-fleet/shared/mqtt-link.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { ID_PATTERN } from '@ofa-fleet/shared/ids.ts';
+import type { PlugAddress } from './meters/meter.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
@@ -20,6 +21,8 @@ export interface AgentSettings {
   readonly backoff?: Backoff;
   /** °C above which no work is taken. */
   readonly maxTemperatureC?: number;
+  /** Smart plugs that feed this device and nothing else. */
+  readonly plugs?: readonly PlugAddress[];
 }
 
 interface Token {
@@ -31,6 +34,7 @@ export interface CheckedSettings extends AgentSettings {
   readonly claim: Token;
   readonly backoff: Backoff;
   readonly maxTemperatureC: number;
+  readonly plugs: readonly PlugAddress[];
 }
 
 const DEFAULT_PORT = '1883';
@@ -56,6 +60,7 @@ export function checkSettings(settings: AgentSettings): Outcome<CheckedSettings>
     claim,
     backoff: settings.backoff ?? DEFAULT_BACKOFF,
     maxTemperatureC: settings.maxTemperatureC ?? DEFAULT_MAX_TEMPERATURE_C,
+    plugs: settings.plugs ?? [],
   });
 }
 

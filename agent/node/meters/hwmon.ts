@@ -2,10 +2,12 @@
 import { join } from 'node:path';
 import { listNames, readNumber, readText } from '../host-files.ts';
 import type { MeterInfo } from '../../ports.ts';
-import type { Discovery, Meter, Unusable } from './meter.ts';
+import type { Discovery, Meter, MeterHost, Unusable } from './meter.ts';
 
 const PER_MICRO = 1e-6;
 const GAIN = 0.05;
+/** Of drivers that do not tell; most convert within 100 ms. */
+const TYPICAL_REFRESH_MS = 100;
 
 /** What a driver's sensor is known to enclose. A driver that is not listed may measure anything (a fan, a port), so it is not trusted. */
 const DRIVERS: Readonly<Record<string, MeterInfo['boundary']>> = {
@@ -29,7 +31,7 @@ function isPart(driver: string, label: string): boolean {
   return (driver === 'amd_energy' || driver === 'zenergy') && /core/i.test(label);
 }
 
-export function discoverHwmon(sysfsRoot: string): Discovery {
+export function discoverHwmon({ sysfsRoot }: MeterHost): Discovery {
   const base = join(sysfsRoot, 'class/hwmon');
   const meters: Meter[] = [];
   const unusable: Unusable[] = [];
@@ -54,8 +56,9 @@ export function discoverHwmon(sysfsRoot: string): Discovery {
       else {
         channels.add(index);
         meters.push({
-          paths: [path],
-          scale: PER_MICRO,
+          source: { kind: 'files', terms: [{ paths: [path], scale: PER_MICRO }] },
+          scope: `what ${driver} encloses on this machine (${boundary})`,
+          typicalRefreshMs: readNumber(join(base, folder, 'update_interval')) ?? TYPICAL_REFRESH_MS,
           info: { sensor, boundary, kind: kind === 'energy' ? 'counter' : 'power', lsb: PER_MICRO, wrapJoules: null, gain: GAIN },
         });
       }

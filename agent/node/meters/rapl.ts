@@ -1,7 +1,7 @@
 // Intel's and AMD's running average power limit counters, as the kernel's powercap shows them (Documentation/power/powercap).
 import { join } from 'node:path';
 import { listNames, readNumber, readText } from '../host-files.ts';
-import type { Discovery, Meter, Unusable } from './meter.ts';
+import type { Discovery, Meter, MeterHost, Unusable } from './meter.ts';
 
 const JOULES_PER_MICROJOULE = 1e-6;
 /** The coarsest energy unit of common processors, 2^-14 J; the kernel shows µJ but the counter moves in these. */
@@ -28,8 +28,10 @@ function sumOf(packages: readonly Package[]): Meter | null {
   const wrapJoules = packages.every((other) => other.wrapJoules === first.wrapJoules) ? first.wrapJoules : null;
   const sensor = `rapl ${packages.map(({ name }) => name).join(' + ')}`;
   return {
-    paths: packages.map(({ path }) => path),
-    scale: JOULES_PER_MICROJOULE,
+    source: { kind: 'files', terms: packages.map(({ path }) => ({ paths: [path], scale: JOULES_PER_MICROJOULE })) },
+    scope:
+      'the processor package: cores, caches, graphics and memory controller inside of it; not memory modules, board, disk or power supply',
+    typicalRefreshMs: 1,
     info: { sensor, boundary: 'package', kind: 'counter', lsb: LSB_JOULES, wrapJoules, gain: GAIN },
   };
 }
@@ -38,7 +40,7 @@ function sumOf(packages: readonly Package[]): Meter | null {
  * Package zones, the only ones that stand for a whole processor and nothing else: core and uncore lie inside a package, psys contains it,
  * and `intel-rapl-mmio` shows the same package a second time, which is taken only where the first cannot be read.
  */
-export function discoverRapl(sysfsRoot: string): Discovery {
+export function discoverRapl({ sysfsRoot }: MeterHost): Discovery {
   const base = join(sysfsRoot, 'class/powercap');
   const zones: readonly Zone[] = listNames(base).flatMap((folder) => {
     const name = /^(intel|amd)-rapl(-mmio)?:\d+(:\d+)?$/.test(folder) ? readText(join(base, folder, 'name')) : null;

@@ -1,11 +1,14 @@
 // Samples a sensor in a thread of its own at a fixed rate, idle windows included, so that its cost cancels in the net figure and the
 // measuring thread never waits for it.
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
+import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { MeterRecorder } from '../../ports.ts';
 import { entryUrl } from '../entries.ts';
 import { discoverMeters, explainNoMeter } from './discover.ts';
-import type { Meter } from './meter.ts';
+import type { Meter, MeterHost } from './meter.ts';
+import { isPolled } from './source.ts';
 
 /** Memory that both threads see. `header`: readings written, stop asked, ended. */
 interface RecorderMemory {
@@ -31,8 +34,9 @@ export const STOP = 1;
 
 /** Seven minutes at the fastest rate (5 ms), after the first look. */
 const CAPACITY = 90_000;
+const ENDING_MS = 1000;
 
-/** Starts to sample `meter`; resolves once its refresh has been observed (1 to 5 s). */
+/** Starts to sample `meter`; resolves once its refresh has been observed (1 to 5 s, longer for a slow sensor). */
 export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   const memory: RecorderMemory = {
@@ -59,15 +63,17 @@ export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
     stop: async () => {
       Atomics.store(memory.header, STOP, 1);
       Atomics.notify(memory.header, STOP);
+      // A thread that has started a program ends it first.
+      if (!isPolled(meter.source)) await Promise.race([once(worker, 'message'), systemClock.sleep(ENDING_MS)]);
       await worker.terminate();
     },
   };
 }
 
 /** Records the most direct sensor of this machine, or says why there is none. */
-export async function startRecorder(sysfsRoot: string): Promise<Outcome<MeterRecorder>> {
-  const discovery = discoverMeters(sysfsRoot);
+export async function startRecorder(host: MeterHost): Promise<Outcome<MeterRecorder>> {
+  const discovery = discoverMeters(host);
   const meter = discovery.meters[0];
-  if (meter === undefined) return failed('SENSOR_MISSING', explainNoMeter(sysfsRoot, discovery));
+  if (meter === undefined) return failed('SENSOR_MISSING', explainNoMeter(host, discovery));
   return ok(await recordMeter(meter));
 }

@@ -1,6 +1,7 @@
 // The count of joules behind a deployment's account, on a simulated counter whose range and resets are known.
 import { afterEach, describe, expect, it } from 'vitest';
 import { openJouleCounter } from '../../../agent/node/joule-counter.ts';
+import { meterHost } from '../../../agent/node/meters/discover.ts';
 import type { JouleCounter } from '../../../agent/energy-account.ts';
 import { makeTree, type Tree } from '../../helpers/sysfs-tree.ts';
 
@@ -18,7 +19,7 @@ function open(joules: number): { readonly counter: JouleCounter; readonly show: 
     [`${ZONE}/max_energy_range_uj`]: RANGE_JOULES * 1e6,
   });
   ms = 0;
-  const counter = openJouleCounter(sys.root, { monotonicMs: () => ms, wallMs: () => ms, sleep: () => Promise.resolve() });
+  const counter = openJouleCounter(meterHost(sys.root), { monotonicMs: () => ms, wallMs: () => ms, sleep: () => Promise.resolve() });
   if (!('sensor' in counter)) throw new Error(counter.message);
   counter.readJoules();
   const show = (atMs: number, now: number) => {

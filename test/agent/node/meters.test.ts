@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { windowEnergy } from '../../../agent/energy.ts';
-import { discoverMeters, explainNoMeter } from '../../../agent/node/meters/discover.ts';
+import { discoverMeters, explainNoMeter, meterHost } from '../../../agent/node/meters/discover.ts';
+import { placeOf } from '../../../agent/node/meters/meter.ts';
 import { recordMeter, startRecorder } from '../../../agent/node/meters/recorder.ts';
 import type { RaplWriterTask } from '../../helpers/rapl-writer.ts';
 import { makeTree, type Tree } from '../../helpers/sysfs-tree.ts';
@@ -28,7 +29,7 @@ const zone = (folder: string, name: string, energy: number | string = 1000) => (
   [`${RAPL}/${folder}/max_energy_range_uj`]: 123456789012,
 });
 
-const sensors = (root: string) => discoverMeters(root).meters.map(({ info }) => info.sensor);
+const sensors = (root: string) => discoverMeters(meterHost(root)).meters.map(({ info }) => info.sensor);
 
 describe('sensor discovery', () => {
   it('takes a package once: not its mmio twin, not the zones inside it, beside it or around it', () => {
@@ -40,10 +41,10 @@ describe('sensor discovery', () => {
       ...zone('intel-rapl:1', 'psys'),
       ...zone('intel-rapl-mmio:0', 'package-0'),
     });
-    const { meters, unusable } = discoverMeters(root);
+    const { meters, unusable } = discoverMeters(meterHost(root));
     expect(meters).toHaveLength(1);
     expect(meters[0]?.info).toMatchObject({ sensor: 'rapl package-0', boundary: 'package', kind: 'counter', wrapJoules: 123456.789012 });
-    expect(meters[0]?.paths).toEqual([join(root, RAPL, 'intel-rapl:0/energy_uj')]);
+    expect(meters.map(({ source }) => placeOf(source))).toEqual([join(root, RAPL, 'intel-rapl:0/energy_uj')]);
     expect(unusable.map(({ sensor }) => sensor)).toHaveLength(5);
     expect(unusable.find(({ sensor }) => sensor.includes('mmio'))?.message).toContain('double');
     expect(unusable.find(({ sensor }) => sensor.includes('psys'))?.message).toContain('contains the packages');
@@ -51,29 +52,29 @@ describe('sensor discovery', () => {
 
   it('takes the mmio twin where the first cannot be read, and the sum of both packages of two sockets', () => {
     const unreadable = tree({ [`${RAPL}/intel-rapl:0/name`]: 'package-0', ...zone('intel-rapl-mmio:0', 'package-0') });
-    expect(discoverMeters(unreadable).meters[0]?.paths[0]).toContain('mmio');
+    expect(discoverMeters(meterHost(unreadable)).meters.map(({ source }) => placeOf(source))[0]).toContain('mmio');
     const sockets = tree({ ...zone('intel-rapl:0', 'package-0'), ...zone('intel-rapl:1', 'package-1') });
     expect(sensors(sockets)).toEqual(['rapl package-0 + package-1']);
-    expect(discoverMeters(sockets).meters[0]?.info.wrapJoules).toBe(123456.789012);
+    expect(discoverMeters(meterHost(sockets)).meters[0]?.info.wrapJoules).toBe(123456.789012);
     const uneven = tree({
       ...zone('intel-rapl:0', 'package-0'),
       ...zone('intel-rapl:1', 'package-1'),
       [`${RAPL}/intel-rapl:1/max_energy_range_uj`]: 5,
     });
-    expect(discoverMeters(uneven).meters[0]?.info.wrapJoules).toBeNull();
+    expect(discoverMeters(meterHost(uneven)).meters[0]?.info.wrapJoules).toBeNull();
   });
 
   it('says how to allow a counter that only root may read', () => {
     const root = tree({ [`${RAPL}/intel-rapl:0/name`]: 'package-0' });
-    const discovery = discoverMeters(root);
+    const discovery = discoverMeters(meterHost(root));
     expect(discovery.meters).toEqual([]);
     expect(discovery.unusable[0]).toMatchObject({ reason: 'SENSOR_MISSING' });
-    expect(explainNoMeter(root, discovery)).toContain('sudo chmod a+r');
+    expect(explainNoMeter(meterHost(root), discovery)).toContain('sudo chmod a+r');
   });
 
   it('knows no range where the kernel shows 0 or none', () => {
     const root = tree({ ...zone('intel-rapl:0', 'package-0'), [`${RAPL}/intel-rapl:0/max_energy_range_uj`]: 0 });
-    expect(discoverMeters(root).meters[0]?.info.wrapJoules).toBeNull();
+    expect(discoverMeters(meterHost(root)).meters[0]?.info.wrapJoules).toBeNull();
   });
 
   it('reads hwmon power as µW and energy as µJ, counters before samples, and trusts no unknown driver', () => {
@@ -91,8 +92,10 @@ describe('sensor discovery', () => {
       'class/hwmon/hwmon3/energy1_input': 5,
       'class/hwmon/hwmon3/power1_input': 5,
     });
-    const { meters, unusable } = discoverMeters(root);
-    expect(meters.map(({ info, scale }) => [info.sensor, info.boundary, info.kind, scale])).toEqual([
+    const { meters, unusable } = discoverMeters(meterHost(root));
+    expect(
+      meters.map(({ info, source }) => [info.sensor, info.boundary, info.kind, source.kind === 'files' ? source.terms[0]?.scale : null]),
+    ).toEqual([
       ['hwmon ina226 power1', 'rail', 'power', 1e-6],
       ['hwmon amd_energy Esocket0', 'package', 'counter', 1e-6],
       ['hwmon zenergy energy1', 'package', 'counter', 1e-6],
@@ -106,7 +109,7 @@ describe('sensor discovery', () => {
 
   it('does not take a graphics card for what computes on the CPU, and says so', () => {
     const { meters, unusable } = discoverMeters(
-      tree({ 'class/hwmon/hwmon0/name': 'amdgpu', 'class/hwmon/hwmon0/power1_average': 30_000_000 }),
+      meterHost(tree({ 'class/hwmon/hwmon0/name': 'amdgpu', 'class/hwmon/hwmon0/power1_average': 30_000_000 })),
     );
     expect(meters).toEqual([]);
     expect(unusable[0]?.message).toContain('graphics card');
@@ -114,8 +117,8 @@ describe('sensor discovery', () => {
 
   it('answers SENSOR_MISSING with a sentence where there is nothing at all', async () => {
     const root = tree({ 'class/nothing': 1 });
-    expect(discoverMeters(root)).toEqual({ meters: [], unusable: [] });
-    const recorder = await startRecorder(root);
+    expect(discoverMeters(meterHost(root))).toEqual({ meters: [], unusable: [] });
+    const recorder = await startRecorder(meterHost(root));
     expect(recorder).toMatchObject({ ok: false, reason: 'SENSOR_MISSING' });
     expect(recorder.ok ? '' : recorder.message).toContain('class/powercap');
   });
@@ -129,7 +132,7 @@ describe('a recorder', () => {
     let n = 0;
     const moving = setInterval(() => sys.write({ [file]: 2_500_000 + 25_000 * (n++ % 4) ** 2 }), 20);
     try {
-      const recorder = await startRecorder(sys.root);
+      const recorder = await startRecorder(meterHost(sys.root));
       if (!recorder.ok) throw new Error(recorder.message);
       expect(recorder.value.info.lsb).toBeCloseTo(0.025, 9);
       await recorder.value.stop();
@@ -152,7 +155,7 @@ describe('a recorder', () => {
     const writer = new Worker(new URL('../../helpers/rapl-writer.ts', import.meta.url), { workerData: task });
     try {
       await new Promise((resolve) => writer.once('online', resolve));
-      const [meter] = discoverMeters(root).meters;
+      const [meter] = discoverMeters(meterHost(root)).meters;
       if (meter === undefined) throw new Error('no meter');
       const recorder = await recordMeter({ ...meter, info: { ...meter.info, wrapJoules: range * 1e-6 } });
       // A writer on a busy machine may be late, never early.

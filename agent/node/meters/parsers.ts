@@ -1,0 +1,15 @@
+// Every grammar in which a sensor tells a reading, by the name under which a meter asks for it (a function cannot be sent to a thread).
+
+/** Joules or watts; null where the text holds no reading. Never throws. */
+export type Parser = (text: string) => number | null;
+
+export const PARSERS = {
+  number: parseNumber,
+} as const satisfies Readonly<Record<string, Parser>>;
+
+export type ParserName = keyof typeof PARSERS;
+
+function parseNumber(text: string): number | null {
+  const value = text.trim() === '' ? NaN : Number(text);
+  return Number.isFinite(value) ? value : null;
+}
