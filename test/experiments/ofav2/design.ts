@@ -6,6 +6,8 @@ import { phasesOf } from '../../../controller/supernet/training/phases.ts';
 import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
 import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
 
+type MultiPhase = Extract<Recipe['phases'], { full: unknown }>;
+
 export interface Arm {
   /** Also the first part of its results' file names. */
   readonly name: string;
@@ -68,10 +70,26 @@ export function spaceOf({ architecture, strides }: Pick<Arm, 'architecture' | 's
   return space.value;
 }
 
+/**
+ * The published rates suit phases of 10,000s of steps. With a few hundred, smaller batches and larger rates after the kernel phase are worth
+ * 2 points (SE_B, seed 1, validation after the depth phases: 77.2 % with batch 64 and the published rates, 78.1 % with these, 79.6 % with
+ * batch 32 too).
+ */
+function shortRates({ level, height, depth, width }: MultiPhase): Partial<MultiPhase> {
+  return {
+    level: { ...level, rates: [0.01, 0.02] },
+    height: { ...height, rates: [0.0075, 0.01, 0.015, 0.02] },
+    depth: { ...depth, rates: [0.01, 0.02] },
+    width: { ...width, rates: [0.01, 0.02] },
+  };
+}
+
 export function recipeOf({ recipe, teacher }: Pick<Arm, 'recipe' | 'teacher'>): Recipe {
   const base = RECIPES[recipe] as Recipe;
   return {
     ...base,
+    batch: 32,
+    phases: 'full' in base.phases ? { ...base.phases, ...shortRates(base.phases) } : base.phases,
     distillation: { ...base.distillation, teacher },
     augmentation: AUGMENTATIONS['fashion-mnist'],
     evaluation: { kind: 'resize' },
