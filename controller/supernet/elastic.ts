@@ -13,9 +13,16 @@ export function weight<R extends tf.Rank>(weights: Weights, name: string): tf.Te
 
 /** The first `length` entries along `axis`; the tensor itself where that is all. */
 export function prefix<T extends tf.Tensor>(tensor: T, axis: number, length: number): T {
-  if (tensor.shape[axis] === length) return tensor;
-  const size = tensor.shape.map((side, i) => (i === axis ? length : side));
-  return tf.slice(tensor, new Array<number>(tensor.rank).fill(0), size);
+  return prefixes(
+    tensor,
+    tensor.shape.map((side, i) => (i === axis ? length : side)),
+  );
+}
+
+/** The first entries along every axis, as many as `shape` says; the tensor itself where that is all. */
+export function prefixes<T extends tf.Tensor>(tensor: T, shape: readonly number[]): T {
+  if (shape.every((side, i) => side === tensor.shape[i])) return tensor;
+  return tf.slice(tensor, new Array<number>(tensor.rank).fill(0), [...shape]);
 }
 
 /**

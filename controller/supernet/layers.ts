@@ -2,6 +2,7 @@
 // where it computes, since the stock batch norm and relu gradients there take two thirds of a training step.
 import * as tf from '@tensorflow/tfjs';
 import { BATCH_NORM_EPSILON } from './extracted-net.ts';
+import { depthwise, execute, fusedBatchNorm, fusedBatchNormGradient, native, spatialMean } from './native-ops.ts';
 import { OWN_KERNELS } from './wasm-gradients.ts';
 
 /** Batch statistics of one batch norm: mean and biased variance over `count` values per channel. Kept; the caller disposes of them. */
@@ -9,28 +10,6 @@ export interface BatchStatistics {
   readonly mean: tf.Tensor1D;
   readonly variance: tf.Tensor1D;
   readonly count: number;
-}
-
-/** The operation interface of the native backend that TensorFlow.js does not declare. */
-interface NativeBackend {
-  readonly binding: {
-    readonly TF_ATTR_TYPE: number;
-    readonly TF_ATTR_FLOAT: number;
-    readonly TF_ATTR_INT: number;
-    readonly TF_ATTR_STRING: number;
-    readonly TF_ATTR_BOOL: number;
-    readonly TF_FLOAT: number;
-  };
-  executeSingleOutput(name: string, attributes: readonly object[], inputs: readonly tf.Tensor[]): tf.Tensor;
-  executeMultipleOutputs(name: string, attributes: readonly object[], inputs: readonly tf.Tensor[], outputs: number): tf.Tensor[];
-}
-
-function native(): NativeBackend | null {
-  return tf.getBackend() === 'tensorflow' ? (tf.backend() as unknown as NativeBackend) : null;
-}
-
-function floatType(backend: NativeBackend): object {
-  return { name: 'T', type: backend.binding.TF_ATTR_TYPE, value: backend.binding.TF_FLOAT };
 }
 
 /** Whether WebAssembly computes, made able to train (`wasm-gradients.ts`), and takes values in fours along the channels of x. */
@@ -44,76 +23,32 @@ function run(kernel: string, inputs: tf.NamedTensorMap, attributes: tf.NamedAttr
 
 /** x [N, H, W, in], filter [k, k, in, out] -> [N, ceil(H / stride), ceil(W / stride), out]; floor(k / 2) zeros on each side. */
 export function conv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
-  const [padded, mode] = pad(x, filter.shape[0], stride);
+  const [batch, height, width, from] = x.shape;
+  const [k, , , to] = filter.shape;
+  if (height * width * k === 1) {
+    const product = tf.matMul(tf.reshape(x, [batch, from]), tf.reshape<tf.Rank.R2>(filter, [from, to]));
+    return tf.reshape(product, [batch, 1, 1, to]);
+  }
+  const [padded, mode] = pad(x, k, stride);
   return tf.conv2d(padded, filter, stride, mode);
 }
 
 /** x [N, H, W, C], filter [k, k, C, 1]. */
 export function depthwiseConv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
-  const [padded, mode] = pad(x, filter.shape[0], stride);
+  const reaching = withoutFarTaps(filter, Math.max(x.shape[1], x.shape[2]));
   const backend = native();
-  if (backend === null || stride === 1 || filter.shape[0] < 5) return tf.depthwiseConv2d(padded, filter, stride, mode);
-  const op = tf.customGrad((...args) => {
-    const [input, kernel, save] = args as unknown as [tf.Tensor4D, tf.Tensor4D, tf.GradSaveFunc];
-    save([input, kernel]);
-    const gradFunc = (dy: tf.Tensor4D, saved: tf.Tensor[]) => {
-      const [inputSaved, kernelSaved] = saved as [tf.Tensor4D, tf.Tensor4D];
-      const sides = tf.tensor1d(inputSaved.shape, 'int32');
-      const toInput = backend.executeSingleOutput('DepthwiseConv2dNativeBackpropInput', convAttributes(backend, 2), [
-        sides,
-        kernelSaved,
-        dy,
-      ]);
-      return [toInput, filterGradientStride2(backend, inputSaved, dy, kernelSaved.shape[0])];
-    };
-    return { value: tf.depthwiseConv2d(input, kernel, 2, 'valid'), gradFunc };
-  });
-  return op(padded, filter);
+  if (backend !== null) return depthwise(backend, x, reaching, stride);
+  const [padded, mode] = pad(x, reaching.shape[0], stride);
+  return tf.depthwiseConv2d(padded, reaching, stride, mode);
 }
 
-function convAttributes(backend: NativeBackend, stride: number): object[] {
-  const { TF_ATTR_INT, TF_ATTR_STRING } = backend.binding;
-  return [
-    floatType(backend),
-    { name: 'strides', type: TF_ATTR_INT, value: [1, stride, stride, 1] },
-    { name: 'padding', type: TF_ATTR_STRING, value: 'VALID' },
-    { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
-    { name: 'dilations', type: TF_ATTR_INT, value: [1, 1, 1, 1] },
-  ];
-}
-
-/**
- * Gradient to the filter of a depthwise convolution with stride 2. TensorFlow's own kernel is 2 to 5 times slower at 5x5 and 7x7 than
- * the same sum taken apart by parity: taps (2i + a, 2j + b) meet only the pixels of rows of parity a and columns of parity b, at stride 1.
- * x [N, H, W, C] padded, dy [N, h, w, C] -> [k, k, C, 1].
- */
-function filterGradientStride2(backend: NativeBackend, x: tf.Tensor4D, dy: tf.Tensor4D, k: number): tf.Tensor4D {
-  const [batch, height, width, channels] = x.shape;
-  const [, rows, columns] = dy.shape;
-  const even = tf.pad(x, [
-    [0, 0],
-    [0, height % 2],
-    [0, width % 2],
-    [0, 0],
-  ]);
-  const byParity = tf.reshape(even, [batch, Math.ceil(height / 2), 2, Math.ceil(width / 2), 2, channels]);
-  const half = Math.ceil(k / 2);
-  const parts = [0, 1].flatMap((a) =>
-    [0, 1].map((b) => {
-      const [taps, tapsAcross] = [Math.ceil((k - a) / 2), Math.ceil((k - b) / 2)];
-      const [h, w] = [rows + taps - 1, columns + tapsAcross - 1];
-      const pixels = tf.reshape(tf.slice(byParity, [0, 0, a, 0, b, 0], [batch, h, 1, w, 1, channels]), [batch, h, w, channels]);
-      const sides = tf.tensor1d([taps, tapsAcross, channels, 1], 'int32');
-      const part = backend.executeSingleOutput('DepthwiseConv2dNativeBackpropFilter', convAttributes(backend, 1), [pixels, sides, dy]);
-      return tf.pad(tf.reshape(part, [taps, tapsAcross, channels]), [
-        [0, half - taps],
-        [0, half - tapsAcross],
-        [0, 0],
-      ]);
-    }),
-  );
-  const woven = tf.transpose(tf.reshape(tf.stack(parts), [2, 2, half, half, channels]), [2, 0, 3, 1, 4]);
-  return tf.reshape(tf.slice(tf.reshape(woven, [2 * half, 2 * half, channels]), [0, 0, 0], [k, k, channels]), [k, k, channels, 1]);
+/** Taps that lie beyond the map wherever the centre is meet zeros only: of a 7x7 filter on 2x2 pixels, 3x3 are left. */
+function withoutFarTaps(filter: tf.Tensor4D, side: number): tf.Tensor4D {
+  const [k, , channels] = filter.shape;
+  const reach = 2 * side - 1;
+  if (k <= reach) return filter;
+  const start = (k - reach) / 2;
+  return tf.slice(filter, [start, start, 0, 0], [reach, reach, channels, 1]);
 }
 
 /** TensorFlow's own 'same' is symmetric at stride 1 only, so the zeros are put there by hand at stride 2. */
@@ -148,27 +83,14 @@ export function normaliseByBatch(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Te
     const y = normalise(x, gamma, beta, mean, variance);
     return [y, { mean: tf.keep(mean.clone()), variance: tf.keep(variance.clone()), count }];
   }
-  const { TF_ATTR_FLOAT, TF_ATTR_STRING, TF_ATTR_BOOL, TF_ATTR_TYPE, TF_FLOAT } = backend.binding;
-  const attributes = [
-    { name: 'epsilon', type: TF_ATTR_FLOAT, value: BATCH_NORM_EPSILON },
-    { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
-    { name: 'is_training', type: TF_ATTR_BOOL, value: true },
-    floatType(backend),
-    { name: 'U', type: TF_ATTR_TYPE, value: TF_FLOAT },
-  ];
   let statistics: BatchStatistics | null = null;
   const fused = tf.customGrad((...args) => {
     const [input, scale, offset, save] = args as unknown as [tf.Tensor4D, tf.Tensor1D, tf.Tensor1D, tf.GradSaveFunc];
-    const none = tf.tensor1d([]);
-    const outputs = backend.executeMultipleOutputs('FusedBatchNormV3', attributes, [input, scale, offset, none, none], 6);
-    const [y, , , mean, variance, reserve] = outputs as [tf.Tensor4D, tf.Tensor, tf.Tensor, tf.Tensor1D, tf.Tensor1D, tf.Tensor];
+    const { y, mean, variance, reserve } = fusedBatchNorm(backend, input, scale, offset, BATCH_NORM_EPSILON);
     statistics = { mean: tf.keep(mean.clone()), variance: tf.keep(variance.clone()), count };
     save([input, scale, mean, variance, reserve]);
-    return {
-      value: y,
-      gradFunc: (dy: tf.Tensor4D, saved: tf.Tensor[]) =>
-        backend.executeMultipleOutputs('FusedBatchNormGradV3', attributes, [dy, ...saved], 5).slice(0, 3),
-    };
+    const gradFunc = (dy: tf.Tensor4D, saved: tf.Tensor[]) => fusedBatchNormGradient(backend, dy, saved, BATCH_NORM_EPSILON);
+    return { value: y, gradFunc };
   });
   const y = fused(x, gamma, beta);
   return [y, statistics as unknown as BatchStatistics];
@@ -196,13 +118,13 @@ function normaliseOnWasm(x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D):
   return [y, statistics as unknown as BatchStatistics];
 }
 
-export function relu(x: tf.Tensor4D): tf.Tensor4D {
+export function relu<T extends tf.Tensor>(x: T): T {
   const backend = native();
   if (backend === null && trainsOnWasm(x)) {
     return withGradient(x, tf.relu, (dy, input) => run(OWN_KERNELS.reluGradient, { dy, x: input })[0] as tf.Tensor);
   }
   if (backend === null) return tf.relu(x);
-  return withGradient(x, tf.relu, (dy, input) => backend.executeSingleOutput('ReluGrad', [floatType(backend)], [dy, input]));
+  return withGradient(x, tf.relu, (dy, input) => execute(backend, 'ReluGrad', dy, input));
 }
 
 /** x · relu6(x + 3) / 6 */
@@ -214,23 +136,47 @@ export function hSwish<T extends tf.Tensor>(x: T): T {
       (dy, input) => run(OWN_KERNELS.hSwishGradient, { dy, x: input })[0] as tf.Tensor,
     );
   }
-  const value = (input: tf.Tensor) => tf.mul(tf.mul(input, tf.relu6(tf.add(input, 3))), 1 / 6);
-  return withGradient(x, value, (dy, input) => {
-    const shifted = tf.add(input, 3);
-    const direct = tf.mul(dy, tf.relu6(shifted));
-    return tf.mul(tf.add(direct, relu6Gradient(tf.mul(dy, input), shifted)), 1 / 6);
+  const op = tf.customGrad((...args) => {
+    const [input, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
+    const gate = tf.relu6(tf.add(input, 3));
+    save([input, gate]);
+    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
+      const [inputSaved, gateSaved] = saved as [tf.Tensor, tf.Tensor];
+      return tf.mul(tf.add(tf.mul(dy, gateSaved), relu6Gradient(tf.mul(dy, inputSaved), gateSaved)), 1 / 6);
+    };
+    return { value: tf.mul(tf.mul(input, gate), 1 / 6), gradFunc };
   });
+  return op(x) as T;
 }
 
 /** relu6(x + 3) / 6 */
-export function hSigmoid(x: tf.Tensor4D): tf.Tensor4D {
-  return tf.mul(tf.relu6(tf.add(x, 3)), 1 / 6);
+export function hSigmoid<T extends tf.Tensor>(x: T): T {
+  const op = tf.customGrad((...args) => {
+    const [input, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
+    const gate = tf.relu6(tf.add(input, 3));
+    save([gate]);
+    return {
+      value: tf.mul(gate, 1 / 6),
+      gradFunc: (dy: tf.Tensor, [saved]: tf.Tensor[]) => tf.mul(relu6Gradient(dy, saved as tf.Tensor), 1 / 6),
+    };
+  });
+  return op(x) as T;
 }
 
-function relu6Gradient(dy: tf.Tensor, x: tf.Tensor): tf.Tensor {
+/** `of`: relu6's argument or its result, which lies between 0 and 6 at the same places. */
+function relu6Gradient(dy: tf.Tensor, of: tf.Tensor): tf.Tensor {
   const backend = native();
-  if (backend !== null) return backend.executeSingleOutput('Relu6Grad', [floatType(backend)], [dy, x]);
-  return tf.mul(dy, tf.cast(tf.logicalAnd(tf.greater(x, 0), tf.less(x, 6)), 'float32'));
+  if (backend !== null) return execute(backend, 'Relu6Grad', dy, of);
+  return tf.mul(dy, tf.cast(tf.logicalAnd(tf.greater(of, 0), tf.less(of, 6)), 'float32'));
+}
+
+/** x [N, C] + bias [C] */
+export function addBias(x: tf.Tensor2D, bias: tf.Tensor1D): tf.Tensor2D {
+  const op = tf.customGrad((...args) => {
+    const [input, offset] = args as unknown as [tf.Tensor2D, tf.Tensor1D];
+    return { value: tf.add<tf.Tensor2D>(input, offset), gradFunc: (dy: tf.Tensor2D) => [dy.clone(), tf.sum(dy, 0)] };
+  });
+  return op(x, bias);
 }
 
 function withGradient<T extends tf.Tensor>(
@@ -248,5 +194,5 @@ function withGradient<T extends tf.Tensor>(
 
 /** Mean over height and width: [N, H, W, C] -> [N, C]. */
 export function globalMean(x: tf.Tensor4D): tf.Tensor2D {
-  return tf.mean(x, [1, 2]);
+  return native() === null ? tf.mean(x, [1, 2]) : spatialMean(x);
 }

@@ -4,9 +4,20 @@ import * as tf from '@tensorflow/tfjs';
 import type { Space } from '../space.ts';
 import { hasBranch, type Block, type MbConvBlock, type Subnet } from '../subnet.ts';
 import { attention } from './attention.ts';
-import { elasticFilter, prefix, weight, type Weights } from './elastic.ts';
+import { elasticFilter, prefix, prefixes, weight, type Weights } from './elastic.ts';
 import { skipSources, type Activation } from './extracted-net.ts';
-import { conv, depthwiseConv, globalMean, hSigmoid, hSwish, normalise, normaliseByBatch, relu, type BatchStatistics } from './layers.ts';
+import {
+  addBias,
+  conv,
+  depthwiseConv,
+  globalMean,
+  hSigmoid,
+  hSwish,
+  normalise,
+  normaliseByBatch,
+  relu,
+  type BatchStatistics,
+} from './layers.ts';
 import { maxOfSquares } from './pools.ts';
 import { midChannels, squeezeChannels } from './widths.ts';
 
@@ -49,20 +60,17 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
     return activation === 'relu' ? relu(y) : hSwish(y);
   };
 
-  /** Mean over the map -> reduce -> relu -> expand -> h_sigmoid -> scale; both convolutions cut to the active channels. */
+  /** Mean over the map -> reduce -> relu -> expand -> h_sigmoid -> scale; both 1x1 convolutions cut to the active channels. */
   const squeezeExcite = (name: string, input: tf.Tensor4D): tf.Tensor4D => {
-    const mid = input.shape[3];
+    const [batch, , , mid] = input.shape;
     const hidden = squeezeChannels(mid);
-    const cut = (part: string) =>
-      prefix(
-        prefix(weight<tf.Rank.R4>(weights, `${name}.${part}.weight`), 2, part === 'reduce' ? mid : hidden),
-        3,
-        part === 'reduce' ? hidden : mid,
-      );
-    const bias = (part: string, length: number) => prefix(weight<tf.Rank.R1>(weights, `${name}.${part}.bias`), 0, length);
-    const mean: tf.Tensor4D = tf.mean(input, [1, 2], true); // [batch, 1, 1, mid]
-    const reduced = tf.relu(tf.add(conv(mean, cut('reduce'), 1), bias('reduce', hidden)));
-    return tf.mul(input, hSigmoid(tf.add(conv(reduced as tf.Tensor4D, cut('expand'), 1), bias('expand', mid))));
+    const dense = (part: string, x: tf.Tensor2D, from: number, to: number): tf.Tensor2D => {
+      const matrix = tf.reshape<tf.Rank.R2>(prefixes(weight<tf.Rank.R4>(weights, `${name}.${part}.weight`), [1, 1, from, to]), [from, to]);
+      return addBias(tf.matMul(x, matrix), prefix(weight<tf.Rank.R1>(weights, `${name}.${part}.bias`), 0, to));
+    };
+    const reduced = relu(dense('reduce', globalMean(input), mid, hidden)); // [batch, hidden]
+    const factors = hSigmoid(dense('expand', reduced, hidden, mid)); // [batch, mid]
+    return tf.mul(input, tf.reshape(factors, [batch, 1, 1, mid]));
   };
 
   /** One elastic MBConv: [batch, H, W, in] -> [batch, ceil(H / stride), ceil(W / stride), out]. */
@@ -75,7 +83,7 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
     if (stage.squeezeExcite) y = squeezeExcite(`${name}.squeeze`, y);
     y = conv(y, prefix(weight<tf.Rank.R4>(weights, `${name}.project.weight`), 2, mid), 1);
     y = normActivate(`${name}.project`, y, null);
-    return stride === 1 && input.shape[3] === stage.channels ? tf.add(y, input) : y;
+    return stride === 1 && input.shape[3] === stage.channels ? sum([y, input]) : y;
   };
 
   /** Pool where the stride is 2 -> 1x1 convolution where channels change -> batch norm -> activation. */
@@ -111,15 +119,15 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
     let features = hSwish<tf.Tensor2D>(tf.matMul(globalMean(wide), weight<tf.Rank.R2>(weights, `${name}.mix.weight`))); // [batch, mix·c]
     const factors = mode.kind === 'train' ? mode.dropout(features.shape) : null;
     if (factors !== null) features = tf.mul(features, factors);
-    return tf.add(
+    return addBias(
       tf.matMul(features, weight<tf.Rank.R2>(weights, `${name}.classifier.weight`)),
-      weight(weights, `${name}.classifier.bias`),
+      weight<tf.Rank.R1>(weights, `${name}.classifier.bias`),
     );
   };
 
   let y = normActivate('stem', conv(x, weight(weights, 'stem.weight'), space.stem.stride), 'h_swish');
   const inner = normActivate('first.depthwise', depthwiseConv(y, weight(weights, 'first.depthwise.weight'), 1), 'relu');
-  y = tf.add(y, normActivate('first.project', conv(inner, weight(weights, 'first.project.weight'), 1), null));
+  y = sum([y, normActivate('first.project', conv(inner, weight(weights, 'first.project.weight'), 1), null)]);
 
   const logits: tf.Tensor2D[] = [];
   subnet.stages.forEach((blocks, s) => {

@@ -49,7 +49,7 @@ export async function trainStep(
   const { x } = batch;
   const target = teacher === null ? null : teach(teacher, space, recipe, batch.resolution, x);
   const lessons = phase.kind === 'sandwich' ? sandwichOf : lessonsOf;
-  const gradients = new Map<string, tf.Tensor>();
+  const gradients = new Map<string, tf.Tensor[]>();
   const losses: number[] = [];
   const kept: tf.Tensor[] = target === null ? [] : [target];
   const keep = (tensor: tf.Tensor2D) => {
@@ -68,11 +68,12 @@ export async function trainStep(
     });
     losses.push((await result.loss.data<'float32'>())[0] as number);
     result.loss.dispose();
-    addTo(gradients, result.gradients);
+    for (const [name, gradient] of result.gradients) gradients.set(name, [...(gradients.get(name) ?? []), gradient]);
     updateStatistics(weights, (pass as unknown as Pass).statistics);
   }
-  sgdStep(weights, trainee.momenta, gradients, trainee.kinds, rate, recipe);
-  tf.dispose([...kept, ...gradients.values()]);
+  const sums = new Map([...gradients].map(([name, parts]) => [name, sumAndDispose(parts)]));
+  sgdStep(weights, trainee.momenta, sums, trainee.kinds, rate, recipe);
+  tf.dispose([...kept, ...sums.values()]);
   return losses;
 }
 
@@ -150,11 +151,9 @@ function dropoutMasks(rate: number, random: Random): (shape: [number, number]) =
     );
 }
 
-/** Adds and disposes of `more`. */
-function addTo(sums: Map<string, tf.Tensor>, more: ReadonlyMap<string, tf.Tensor>): void {
-  for (const [name, gradient] of more) {
-    const sum = sums.get(name);
-    sums.set(name, sum === undefined ? gradient : tf.add(sum, gradient));
-    if (sum !== undefined) tf.dispose([sum, gradient]);
-  }
+function sumAndDispose(parts: tf.Tensor[]): tf.Tensor {
+  if (parts.length === 1) return parts[0] as tf.Tensor;
+  const sum = tf.addN(parts);
+  tf.dispose(parts);
+  return sum;
 }

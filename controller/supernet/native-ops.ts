@@ -1,0 +1,167 @@
+// The operators of TensorFlow's native backend that TensorFlow.js does not offer, or offers slowly: batch norm by the batch's statistics, gradients
+// of activations, depthwise convolutions.
+import * as tf from '@tensorflow/tfjs';
+
+/** The operation interface of the native backend that TensorFlow.js does not declare. */
+export interface NativeBackend {
+  readonly binding: {
+    readonly TF_ATTR_TYPE: number;
+    readonly TF_ATTR_FLOAT: number;
+    readonly TF_ATTR_INT: number;
+    readonly TF_ATTR_STRING: number;
+    readonly TF_ATTR_BOOL: number;
+    readonly TF_FLOAT: number;
+  };
+  executeSingleOutput(name: string, attributes: readonly object[], inputs: readonly tf.Tensor[]): tf.Tensor;
+  executeMultipleOutputs(name: string, attributes: readonly object[], inputs: readonly tf.Tensor[], outputs: number): tf.Tensor[];
+}
+
+/** The backend in use where it is the native one. */
+export function native(): NativeBackend | null {
+  return tf.getBackend() === 'tensorflow' ? (tf.backend() as unknown as NativeBackend) : null;
+}
+
+function floatType({ binding }: NativeBackend): object {
+  return { name: 'T', type: binding.TF_ATTR_TYPE, value: binding.TF_FLOAT };
+}
+
+/** An operator of float32 tensors and no other attribute, e.g. `ReluGrad` of dy and x. */
+export function execute(backend: NativeBackend, name: string, ...inputs: tf.Tensor[]): tf.Tensor {
+  return backend.executeSingleOutput(name, [floatType(backend)], inputs);
+}
+
+/** x [N, H, W, C], gamma and beta [C] -> y, mean and biased variance as gradients need them, mean and unbiased variance left out. */
+export function fusedBatchNorm(backend: NativeBackend, x: tf.Tensor4D, gamma: tf.Tensor1D, beta: tf.Tensor1D, epsilon: number) {
+  const none = tf.tensor1d([]);
+  const outputs = backend.executeMultipleOutputs('FusedBatchNormV3', normAttributes(backend, epsilon), [x, gamma, beta, none, none], 6);
+  const [y, , , mean, variance, reserve] = outputs as [tf.Tensor4D, tf.Tensor, tf.Tensor, tf.Tensor1D, tf.Tensor1D, tf.Tensor];
+  return { y, mean, variance, reserve };
+}
+
+/** `saved`: x, gamma, mean, variance, reserve. Gradients to x, gamma, beta. */
+export function fusedBatchNormGradient(backend: NativeBackend, dy: tf.Tensor4D, saved: readonly tf.Tensor[], epsilon: number): tf.Tensor[] {
+  return backend.executeMultipleOutputs('FusedBatchNormGradV3', normAttributes(backend, epsilon), [dy, ...saved], 5).slice(0, 3);
+}
+
+function normAttributes(backend: NativeBackend, epsilon: number): object[] {
+  const { TF_ATTR_FLOAT, TF_ATTR_STRING, TF_ATTR_BOOL, TF_ATTR_TYPE, TF_FLOAT } = backend.binding;
+  return [
+    { name: 'epsilon', type: TF_ATTR_FLOAT, value: epsilon },
+    { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
+    { name: 'is_training', type: TF_ATTR_BOOL, value: true },
+    floatType(backend),
+    { name: 'U', type: TF_ATTR_TYPE, value: TF_FLOAT },
+  ];
+}
+
+/** Mean over height and width, [N, H, W, C] -> [N, C], with a gradient that makes no map of ones. */
+export function spatialMean(x: tf.Tensor4D): tf.Tensor2D {
+  const { shape } = x;
+  const [batch, height, width, channels] = shape;
+  const op = tf.customGrad((...args) => {
+    const [input] = args as unknown as [tf.Tensor4D];
+    const gradFunc = (dy: tf.Tensor) => {
+      const part = tf.reshape(tf.mul(dy, 1 / (height * width)), [batch, 1, 1, channels]);
+      return height * width === 1 ? part : tf.tile(part, [1, height, width, 1]);
+    };
+    return { value: tf.mean(input, [1, 2]), gradFunc };
+  });
+  return op(x) as tf.Tensor2D;
+}
+
+type Padding = 'SAME' | 'VALID' | { readonly rows: readonly [number, number]; readonly columns: readonly [number, number] };
+
+function convAttributes(backend: NativeBackend, stride: number, padding: Padding, dilation = 1): object[] {
+  const { TF_ATTR_INT, TF_ATTR_STRING } = backend.binding;
+  const attributes = [
+    floatType(backend),
+    { name: 'strides', type: TF_ATTR_INT, value: [1, stride, stride, 1] },
+    { name: 'padding', type: TF_ATTR_STRING, value: typeof padding === 'string' ? padding : 'EXPLICIT' },
+    { name: 'data_format', type: TF_ATTR_STRING, value: 'NHWC' },
+    { name: 'dilations', type: TF_ATTR_INT, value: [1, dilation, dilation, 1] },
+  ];
+  if (typeof padding === 'string') return attributes;
+  return [...attributes, { name: 'explicit_paddings', type: TF_ATTR_INT, value: [0, 0, ...padding.rows, ...padding.columns, 0, 0] }];
+}
+
+/**
+ * x [N, H, W, C], filter [k, k, C, 1], k odd -> [N, ceil(H / stride), ceil(W / stride), C], floor(k / 2) zeros on each side. TensorFlow has two
+ * implementations of each kernel and takes oneDNN's wherever the padding is not `EXPLICIT`; which is faster depends on shapes and directions.
+ */
+export function depthwise(backend: NativeBackend, x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
+  const [k] = filter.shape;
+  const before = Math.floor(k / 2);
+  const op = tf.customGrad((...args) => {
+    const [input, kernel, save] = args as unknown as [tf.Tensor4D, tf.Tensor4D, tf.GradSaveFunc];
+    save([input, kernel]);
+    const all: Padding = { rows: [before, before], columns: [before, before] };
+    const attributes = convAttributes(backend, stride, stride === 1 ? 'SAME' : all);
+    const value = backend.executeSingleOutput('DepthwiseConv2dNative', attributes, [input, kernel]) as tf.Tensor4D;
+    const gradFunc = (dy: tf.Tensor4D, saved: tf.Tensor[]) => {
+      const [inputSaved, kernelSaved] = saved as [tf.Tensor4D, tf.Tensor4D];
+      return [
+        depthwiseInputGradient(backend, inputSaved.shape, kernelSaved, dy, stride),
+        depthwiseFilterGradient(backend, inputSaved, dy, k, stride),
+      ];
+    };
+    return { value, gradFunc };
+  });
+  return op(x, filter);
+}
+
+/** Zeros after the last pixel that the taps of `outputs` places reach: none at even sides where the stride is 2 and k is 3. */
+function zerosAfter(side: number, outputs: number, k: number, stride: number): number {
+  return (outputs - 1) * stride + k - side - Math.floor(k / 2);
+}
+
+/** oneDNN's kernel, on the padded map where the stride is 2, since `SAME` is not symmetric there. */
+function depthwiseInputGradient(
+  backend: NativeBackend,
+  shape: tf.Tensor4D['shape'],
+  filter: tf.Tensor4D,
+  dy: tf.Tensor4D,
+  stride: number,
+): tf.Tensor {
+  const [batch, height, width, channels] = shape;
+  const [, rows, columns] = dy.shape;
+  const [k] = filter.shape;
+  const run = (sides: number[], padding: Padding) =>
+    backend.executeSingleOutput('DepthwiseConv2dNativeBackpropInput', convAttributes(backend, stride, padding), [
+      tf.tensor1d(sides, 'int32'),
+      filter,
+      dy,
+    ]);
+  if (stride === 1) return run(shape, 'SAME');
+  const before = Math.floor(k / 2);
+  const padded = [before + height + zerosAfter(height, rows, k, stride), before + width + zerosAfter(width, columns, k, stride)] as const;
+  return tf.slice(run([batch, ...padded, channels], 'VALID'), [0, before, before, 0], shape);
+}
+
+/** Largest side of a map whose filter gradient is computed as a convolution by the gradient map: oneDNN has quick code up to there. */
+const LARGEST_FILTER = 16;
+
+/** [k, k, C, 1] out of x [N, H, W, C] and dy [N, h, w, C]. */
+function depthwiseFilterGradient(backend: NativeBackend, x: tf.Tensor4D, dy: tf.Tensor4D, k: number, stride: number): tf.Tensor {
+  const [batch, height, width, channels] = x.shape;
+  const [, rows, columns] = dy.shape;
+  const before = Math.floor(k / 2);
+  const zeros: Padding = {
+    rows: [before, zerosAfter(height, rows, k, stride)],
+    columns: [before, zerosAfter(width, columns, k, stride)],
+  };
+  if (k > 3 && Math.max(rows, columns) <= LARGEST_FILTER) {
+    // TensorFlow's kernels of this gradient are slow from 5x5 on. Each image and channel by itself is a convolution of x by the map dy, its
+    // places a stride apart; the sum over images is left.
+    const byPlace = (map: tf.Tensor4D) => tf.transpose(map, [1, 2, 0, 3]);
+    const maps = tf.reshape(byPlace(x), [1, height, width, batch * channels]);
+    const filters = tf.reshape(byPlace(dy), [rows, columns, batch * channels, 1]);
+    const each = backend.executeSingleOutput('DepthwiseConv2dNative', convAttributes(backend, 1, zeros, stride), [maps, filters]);
+    return tf.reshape(tf.sum(tf.reshape(each, [k, k, batch, channels]), 2), [k, k, channels, 1]);
+  }
+  const padding = stride === 1 && k === 3 && Math.min(height, width) > 3 ? 'SAME' : zeros;
+  return backend.executeSingleOutput('DepthwiseConv2dNativeBackpropFilter', convAttributes(backend, stride, padding), [
+    x,
+    tf.tensor1d([k, k, channels, 1], 'int32'),
+    dy,
+  ]);
+}
