@@ -18,6 +18,7 @@ import { readCheckpoint, type Checkpoint } from './supernet/checkpoint.ts';
 import { pick, type ImageSet } from './supernet/data/dataset.ts';
 import { loadIdxPair } from './supernet/data/idx.ts';
 import { IMAGE_CACHE_DIR, openDataset } from './supernet/data/open-dataset.ts';
+import { refuseTuned } from './supernet/tuned-for.ts';
 
 const ASSETS = fileURLToPath(new URL('./assets/', import.meta.url));
 export const SHIPPED_CHECKPOINT = join(ASSETS, 'fashion-tiny.safetensors');
@@ -143,6 +144,8 @@ async function open(settings: ControllerSettings, closers: (() => unknown)[], cl
   const { stateDir, log } = settings;
   const checkpoint = readCheckpoint(settings.checkpointPath);
   if (!checkpoint.ok) return checkpoint;
+  const whole = refuseTuned(checkpoint.value, settings.checkpointPath);
+  if (!whole.ok) return whole;
   const loaded = await loadImages(settings.dataDir, checkpoint.value.space);
   const fitting = loaded.ok ? fitToSpace(checkpoint.value.space, loaded.value) : loaded;
   if (!fitting.ok) return fitting;

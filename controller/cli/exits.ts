@@ -10,6 +10,7 @@ import { decided } from '../supernet/training/recipe.ts';
 import { recipeOf } from '../supernet/training/recipe-of.ts';
 import { calibratedStatistics, disposeStatistics } from '../supernet/training/score.ts';
 import { dispose, toTensors } from '../supernet/training/tensors.ts';
+import { refuseUntuned } from '../supernet/tuned-for.ts';
 import { EXIT, fail, type Context } from './context.ts';
 import { openImages } from './open-images.ts';
 import { subnetNamed } from './subnet-file.ts';
@@ -35,6 +36,8 @@ export async function exits(checkpointPath: string, options: ExitsOptions, conte
   const named = subnetNamed(space, options.subnet, null);
   if (!named.ok) return fail(context, named);
   const { subnet, notes } = named.value;
+  const tuned = refuseUntuned(checkpoint.value, subnet);
+  if (!tuned.ok) return fail(context, tuned);
   const dataset = await openImages(options.data, space, context);
   if (!dataset.ok) return fail(context, dataset);
   const recipe = decided(recipeOf(checkpoint.value), dataset.value.augmentation);

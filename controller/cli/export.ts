@@ -18,6 +18,7 @@ import { selectBackend } from '../supernet/backend.ts';
 import { readCheckpoint, weightsHash, type Checkpoint } from '../supernet/checkpoint.ts';
 import { evaluationOf } from '../supernet/data/augmentation.ts';
 import { sortChannels } from '../supernet/sorting.ts';
+import { refuseUntuned } from '../supernet/tuned-for.ts';
 import { EXIT, fail, type Context } from './context.ts';
 import { subnetNamed } from './subnet-file.ts';
 
@@ -49,6 +50,8 @@ export async function exportSubnet(checkpointPath: string, options: ExportOption
   const named = subnetNamed(space, options.subnet, options.resolution ?? null);
   if (!named.ok) return fail(context, named);
   const { subnet, notes } = named.value;
+  const tuned = refuseUntuned(read.value, subnet);
+  if (!tuned.ok) return fail(context, tuned);
   for (const note of notes) context.print(note);
   const images = await imagesFor(read.value, subnet.resolution, options);
   if (!images.ok) return fail(context, images);

@@ -8,6 +8,7 @@ import { readCheckpoint, writeAtomically, writeCheckpoint } from '../supernet/ch
 import { encodeOfa } from '../supernet/ofa-export.ts';
 import { importOfa } from '../supernet/ofa-import.ts';
 import { EXIT, fail, type Context } from './context.ts';
+import { importLine } from './machine.ts';
 
 export interface ImportOptions {
   readonly out: string;
@@ -44,6 +45,8 @@ export function importSupernet(file: string, options: ImportOptions, context: Co
       `classes, kernels ${found.kernels.join(', ')}, expand ratios ${found.expands.join(', ')}, depths ${found.depths.join(', ')}, ` +
       `resolutions ${rangeOf(found.resolutions)}; ${millions(numbers)} numbers.`,
   );
+  const { imported: record } = checkpoint;
+  if (record !== undefined) context.print(importLine(record));
   context.print(
     `${options.out} is written; next: ofa-fleet export ${options.out} --subnet largest --calibration IMAGES.npy --out ${found.name}-largest`,
   );

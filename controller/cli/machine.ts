@@ -5,7 +5,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { threeDigits } from '../report/format.ts';
-import type { Checkpoint } from '../supernet/checkpoint.ts';
+import type { Checkpoint, ImportRecord } from '../supernet/checkpoint.ts';
 
 /** The agent's program, as a path: the controller starts it as any user would, and imports nothing of it. */
 export const AGENT_PROGRAM = join(fileURLToPath(new URL('../../', import.meta.url)), 'agent', 'node', 'cli.ts');
@@ -41,8 +41,14 @@ async function metersLines(signal: AbortSignal): Promise<readonly string[]> {
   return said.trimEnd().split('\n');
 }
 
-export function checkpointLines({ space, provenance }: Checkpoint, bytes: number): readonly string[] {
+/** Where the weights of an imported supernet come from. */
+export function importLine({ file, sha256, importer, space }: ImportRecord): string {
+  return `Weights of ${file} (sha256 ${sha256.slice(0, 12)}) by ${importer}; space ${space}.`;
+}
+
+export function checkpointLines({ space, provenance, imported }: Checkpoint, bytes: number): readonly string[] {
   const size = `${threeDigits(bytes / 1e6)} MB`;
+  if (provenance === null && imported !== undefined) return [`Supernet of space ${space.name}, ${size}, imported.`, importLine(imported)];
   if (provenance === null) return [`Supernet of space ${space.name}, ${size}: not trained by this program, of unknown origin.`];
   const { command, seed, data, accuracy, trainingSeconds, cpu, backend } = provenance;
   const exits = (list: (typeof accuracy)['largest']) => list.map((one) => `${(one.accuracy * 100).toFixed(1)} %`).join(', ');

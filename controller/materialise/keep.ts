@@ -8,7 +8,7 @@ import { bytesOf, INPUT, OUTPUT, type EmittedModel } from './emit.ts';
 import { OPSET } from './graph.ts';
 
 /** For devices: other processors and WebAssembly round differently from the machine that made the golden output. */
-const GOLDEN_TOLERANCE = 1e-3;
+export const GOLDEN_TOLERANCE = 1e-3;
 
 export interface Kept {
   readonly manifest: Manifest;
@@ -17,14 +17,14 @@ export interface Kept {
 }
 
 /**
- * `golden`: one input and what the model gives for it. Equal inputs give equal bytes, so an equal manifest hash. UNCALIBRATED for a net whose
+ * `golden`: one input and what the model gives for it, and how far devices may be from it. Equal inputs give equal bytes, so an equal manifest hash. UNCALIBRATED for a net whose
  * statistics are the supernet's mixture, unless `statistics` asks for exactly that; the manifest's provenance says which they are.
  */
 export async function keepModel(
   blobs: BlobStore,
   net: ExtractedNet,
   model: EmittedModel,
-  golden: { readonly input: Float32Array; readonly output: Float32Array },
+  golden: { readonly input: Float32Array; readonly output: Float32Array; readonly tolerance?: number },
   statistics: 'calibrated' | 'stored',
   provenance: Readonly<Record<string, string>>,
 ): Promise<Outcome<Kept>> {
@@ -44,7 +44,7 @@ export async function keepModel(
     output: { name: OUTPUT, shape: [...model.outputShape] },
     graph,
     weights,
-    golden: { input, output, tolerance: GOLDEN_TOLERANCE },
+    golden: { input, output, tolerance: golden.tolerance ?? GOLDEN_TOLERANCE },
     provenance: {
       ...provenance,
       statistics: net.statistics === 'calibrated' ? 'calibrated' : "stored (the supernet's mixture, uncalibrated)",

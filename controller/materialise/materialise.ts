@@ -9,13 +9,14 @@ import type { Checkpoint } from '../supernet/checkpoint.ts';
 import type { Weights } from '../supernet/elastic.ts';
 import { extractSubnet } from '../supernet/extract.ts';
 import type { ExtractedNet } from '../supernet/extracted-net.ts';
+import { refuseUntuned } from '../supernet/tuned-for.ts';
 import type { Artifact, Statistics } from './artifact.ts';
 import { EMITTER_VERSION, recallArtifact, rememberArtifact } from './artifact-cache.ts';
 import { calibrate } from './calibrate.ts';
 import { checkModel } from './check.ts';
 import { emitModel } from './emit.ts';
 import { firstImages, type InputImages, type PreparedImages } from './images.ts';
-import { keepModel } from './keep.ts';
+import { GOLDEN_TOLERANCE, keepModel } from './keep.ts';
 import { countMacs, countParameters } from './macs.ts';
 import { supernetLogits } from './supernet-logits.ts';
 
@@ -45,6 +46,8 @@ export async function materialise(
   subnet: Subnet,
   settings: MaterialiseSettings,
 ): Promise<Outcome<Artifact>> {
+  const tuned = refuseUntuned(checkpoint, subnet);
+  if (!tuned.ok) return tuned;
   const { blobs, images, statistics, calibrationBatch: batchSize = DEFAULT_CALIBRATION_BATCH } = settings;
   const key = sha256Hex(
     canonicalJson({
@@ -94,7 +97,9 @@ export async function materialiseNet(
   if (!checked.ok) return checked;
 
   const id = subnetId(space, subnet);
-  const kept = await keepModel(blobs, net, model, { input: firstImages(images, 1).data, output: checked.value.firstOutput }, statistics, {
+  const { firstOutput, rounding } = checked.value;
+  const golden = { input: firstImages(images, 1).data, output: firstOutput, tolerance: Math.max(GOLDEN_TOLERANCE, rounding ?? 0) };
+  const kept = await keepModel(blobs, net, model, golden, statistics, {
     space: space.name,
     spaceId: spaceId(space),
     subnetId: id,

@@ -68,6 +68,18 @@ const provenanceSchema = z.object({
   finetuned: z.object({ subnet: z.unknown(), from: z.string(), before: z.number(), after: z.number() }).nullable().default(null),
 });
 
+const importSchema = z.object({
+  /** The file's name, without its folder. */
+  file: z.string(),
+  /** Of its bytes. */
+  sha256: z.string(),
+  /** Program and form of keys, e.g. `ofa-fleet import, keys of Once-For-All`. */
+  importer: z.string(),
+  /** How the space was found: read off the tensors' shapes, or given. */
+  space: z.string(),
+});
+
+export type ImportRecord = Readonly<z.infer<typeof importSchema>>;
 export type Provenance = Readonly<z.infer<typeof provenanceSchema>>;
 export type UniformSummary = Readonly<z.infer<typeof uniformSchema>>;
 
@@ -79,6 +91,8 @@ export interface Checkpoint {
   readonly recipe: unknown;
   /** null for weights that were not trained by this program. */
   readonly provenance: Provenance | null;
+  /** Where the weights came from that another program trained; absent for all others. */
+  readonly imported?: ImportRecord;
 }
 
 /** SHA-256 over names, shapes and bytes of all tensors, sorted by name: equal weights have equal hashes, whatever the file says around them. */
@@ -97,6 +111,7 @@ export function encodeCheckpoint(checkpoint: Checkpoint): Uint8Array {
     space: JSON.stringify(checkpoint.space),
     recipe: JSON.stringify(checkpoint.recipe),
     provenance: JSON.stringify(checkpoint.provenance),
+    ...(checkpoint.imported === undefined ? {} : { imported: JSON.stringify(checkpoint.imported) }),
   };
   return encodeSafetensors({ metadata, tensors: checkpoint.tensors });
 }
@@ -111,10 +126,10 @@ function decodeWhole(bytes: Uint8Array, origin: string): Outcome<Checkpoint> {
   const file = decodeSafetensors(bytes, origin);
   if (!file.ok) return file;
   const { metadata, tensors } = file.value;
-  let raw: { space: unknown; recipe: unknown; provenance: unknown };
+  let raw: { space: unknown; recipe: unknown; provenance: unknown; imported: unknown };
   try {
     const read = (key: string): unknown => JSON.parse(metadata[key] ?? 'null');
-    raw = { space: read('space'), recipe: read('recipe'), provenance: read('provenance') };
+    raw = { space: read('space'), recipe: read('recipe'), provenance: read('provenance'), imported: read('imported') };
   } catch {
     return failed('CORRUPT_FILE', `${origin} has metadata that is not JSON; it was not written by \`ofa-fleet train\`.`);
   }
@@ -123,6 +138,8 @@ function decodeWhole(bytes: Uint8Array, origin: string): Outcome<Checkpoint> {
   if (!space.ok) return failed('CORRUPT_FILE', space.message);
   const provenance = provenanceSchema.nullable().safeParse(raw.provenance);
   if (!provenance.success) return failed('CORRUPT_FILE', `${origin} has a provenance that does not say how it was trained.`);
+  const imported = importSchema.nullable().safeParse(raw.imported);
+  if (!imported.success) return failed('CORRUPT_FILE', `${origin} does not say what file it was imported from, though it was.`);
 
   const parameters = parametersOf(space.value);
   for (const { name, shape } of parameters) {
@@ -143,7 +160,13 @@ function decodeWhole(bytes: Uint8Array, origin: string): Outcome<Checkpoint> {
       `${origin} has ${tensors.size} tensors, a supernet of space ${space.value.name} has ${parameters.length}.`,
     );
   }
-  return ok({ space: space.value, tensors, recipe: raw.recipe, provenance: provenance.data });
+  return ok({
+    space: space.value,
+    tensors,
+    recipe: raw.recipe,
+    provenance: provenance.data,
+    ...(imported.data === null ? {} : { imported: imported.data }),
+  });
 }
 
 /** Fails with NOT_FOUND or CORRUPT_FILE. */

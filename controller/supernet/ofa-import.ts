@@ -1,12 +1,14 @@
 // A supernet that Once-For-All's or OFAv2's PyTorch code trained, as one of ours: keys renamed, layouts turned, every shape checked.
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Space } from '../space.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { BATCHES_TRACKED, ofaEntries, plainKey, styleOf, type KeyStyle, type OfaEntry } from './ofa-names.ts';
-import { inferSpace, type SpaceWishes } from './ofa-space.ts';
+import { inferSpace, type InferredSpace, type SpaceWishes } from './ofa-space.ts';
 import { initialValue } from './parameters.ts';
 import type { PlainTensor } from './safetensors.ts';
-import { withFile } from './torch/byte-source.ts';
+import { withFile, type ByteSource } from './torch/byte-source.ts';
 import { readTorch, stateDictOf, type TorchFile } from './torch/read-torch.ts';
 import type { StoredTensor } from './torch/values.ts';
 
@@ -16,6 +18,9 @@ const WRAPPER = 'module.';
 const MAX_LISTED = 10;
 /** 2^28 numbers of 4 bytes each; the published supernets have fewer than 2^24. */
 const MAX_PARAMETERS = 2 ** 28;
+/** Read at a time. */
+const HASHED_BYTES = 1024 * 1024;
+const STYLE_NAMES: Readonly<Record<KeyStyle, string>> = { ofa: 'Once-For-All', ofav2: 'OFAv2' };
 
 export interface Imported {
   readonly checkpoint: Checkpoint;
@@ -34,12 +39,28 @@ export function importOfa(file: string, space: Space | null, wishes: SpaceWishes
     const stateDict = stateDictOf(torch.value, file);
     if (!stateDict.ok) return stateDict;
     const tensors = unwrapped(stateDict.value);
-    if (space !== null)
-      return convert(torch.value, tensors, space, tensors.has('head_stage.first_conv.conv.weight') ? 'ofav2' : styleOf(space), file);
     const shapes = new Map([...tensors].map(([key, { shape }]) => [key, shape]));
-    const inferred = inferSpace(shapes, wishes, file);
-    return inferred.ok ? convert(torch.value, tensors, inferred.value.space, inferred.value.style, file) : inferred;
+    const found: Outcome<InferredSpace> =
+      space === null
+        ? inferSpace(shapes, wishes, file)
+        : ok({ space, style: tensors.has('head_stage.first_conv.conv.weight') ? 'ofav2' : styleOf(space) });
+    if (!found.ok) return found;
+    const converted = convert(torch.value, tensors, found.value.space, found.value.style, file);
+    if (!converted.ok) return converted;
+    const imported = {
+      file: basename(file),
+      sha256: sha256Of(source),
+      importer: `ofa-fleet import, keys of ${STYLE_NAMES[found.value.style]}`,
+      space: space === null ? "read off the tensors' shapes" : 'given',
+    };
+    return ok({ ...converted.value, checkpoint: { ...converted.value.checkpoint, imported } });
   });
+}
+
+function sha256Of(source: ByteSource): string {
+  const hash = createHash('sha256');
+  for (let at = 0; at < source.size; at += HASHED_BYTES) hash.update(source.read(at, Math.min(HASHED_BYTES, source.size - at)));
+  return hash.digest('hex');
 }
 
 function unwrapped(tensors: ReadonlyMap<string, StoredTensor>): ReadonlyMap<string, StoredTensor> {

@@ -41,7 +41,9 @@ describe('the programs', { timeout: PATIENCE_MS }, () => {
   it('import a checkpoint, and export a subnet of it with statistics, recalibrated and sorted, as the reference has it', async () => {
     const { id, ks, e, d, r } = SUBNETS[3] as PublicSubnet;
     writeFileSync(at('subnet.json'), JSON.stringify({ ks, e, d }));
-    expect(await succeeds('import', publicFile('checkpoint.pth'), '--out', at('net.safetensors'))).toMatch(/SE_B.*10 classes/);
+    expect(await succeeds('import', publicFile('checkpoint.pth'), '--out', at('net.safetensors'))).toMatch(
+      /SE_B.*10 classes.*\nWeights of checkpoint\.pth \(sha256 [0-9a-f]{12}\) by ofa-fleet import, keys of Once-For-All; space read off/,
+    );
     const exporting = ['export', at('net.safetensors'), '--subnet', at('subnet.json'), '--resolution', String(r)];
     const calibrating = ['--calibration', publicFile('calib_u8.npy'), '--calibration-scale', '128,64', '--calibration-batch', '32'];
 

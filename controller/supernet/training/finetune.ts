@@ -11,6 +11,7 @@ import type { Dataset } from '../data/dataset.ts';
 import { elasticFilter } from '../elastic.ts';
 import { isTrained, kernelMatrixName, parametersOf } from '../parameters.ts';
 import type { PlainTensor } from '../safetensors.ts';
+import { refuseUntuned } from '../tuned-for.ts';
 import { midChannels } from '../widths.ts';
 import { machineHere } from './machine-here.ts';
 import { misfitOf } from './misfit.ts';
@@ -46,6 +47,8 @@ export interface Finetuned {
 export async function finetune(options: FinetuneOptions): Promise<Outcome<Finetuned | null>> {
   const { checkpoint, subnet, recipe, dataset, backend, seed, epochs, rate, folder, signal, command } = options;
   const { space } = checkpoint;
+  const untuned = refuseUntuned(checkpoint, subnet);
+  if (!untuned.ok) return untuned;
   const misfit = misfitOf(space, recipe, dataset);
   if (misfit !== null) return failed('INVALID_INPUT', misfit);
   const phase: Phase = {
@@ -116,7 +119,8 @@ export async function finetune(options: FinetuneOptions): Promise<Outcome<Finetu
     uniform: null,
     finetuned: { subnet, from, before: before.test, after: after.test },
   };
-  const tuned: Checkpoint = { space, tensors, recipe, provenance };
+  const { imported } = checkpoint;
+  const tuned: Checkpoint = { space, tensors, recipe, provenance, ...(imported === undefined ? {} : { imported }) };
   const written = writeCheckpoint(join(folder, 'finetuned.safetensors'), tuned);
   if (!written.ok) return written;
   return ok({

@@ -1,4 +1,5 @@
 // What a run is going to do, before it does it: phases, steps, subnets, rates, and how much work that is.
+import { countSubnets } from '../../count-subnets.ts';
 import type { Space } from '../../space.ts';
 import { largestSubnet, smallestSubnet } from '../../subnet.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -26,6 +27,9 @@ export interface Plan {
   readonly testCost: number;
   /** Passes of one training image forward and backward through a subnet, and forward through a teacher, over the whole run. */
   readonly imagePasses: { readonly subnets: number; readonly teacher: number };
+  /** Different nets at one resolution that the weights serve in the end; 1 where one subnet is fine-tuned. */
+  readonly nets: bigint;
+  readonly resolutions: number;
 }
 
 /** Subnets whose mean cost stands for the random ones'. */
@@ -63,6 +67,8 @@ export function planOf(
       subnets: passes(({ kind, subnetsPerStep }) => (kind === 'full' ? 1 : subnetsPerStep)),
       teacher: passes((_, i) => (teacherPhase(recipe, phases, i) === null ? 0 : 1)),
     },
+    nets: phases.every(({ only }) => only !== null) ? 1n : countSubnets(space).distinct,
+    resolutions: space.resolutions.length,
   };
 }
 
@@ -124,6 +130,7 @@ export function planLines(plan: Plan, secondsPerCost: number | null): string[] {
   lines.push(
     `Batches of ${plan.batch}, ${plan.stepsPerEpoch} steps an epoch; ${subnets.toLocaleString('en')} image passes through subnets, ${teacher.toLocaleString('en')} through teachers.`,
   );
+  if (plan.nets > 1n) lines.push(`One set of weights for ${countOf(plan.nets)} subnets at each of ${plan.resolutions} resolutions.`);
   if (secondsPerCost !== null) {
     const whole = remainingCost(plan, 0, 0);
     lines.push(
@@ -131,6 +138,11 @@ export function planLines(plan: Plan, secondsPerCost: number | null): string[] {
     );
   }
   return lines;
+}
+
+/** Exact up to a million, then rounded. */
+function countOf(nets: bigint): string {
+  return nets <= 1_000_000n ? nets.toLocaleString('en') : Number(nets).toExponential(2).replace('+', '');
 }
 
 function duration(seconds: number): string {

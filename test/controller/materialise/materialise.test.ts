@@ -3,11 +3,14 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { withArchitecture } from '../../../controller/architecture.ts';
 import { calibrate } from '../../../controller/materialise/calibrate.ts';
 import { CHECK_TOLERANCE, checkModel } from '../../../controller/materialise/check.ts';
 import { emitModel, type EmittedModel } from '../../../controller/materialise/emit.ts';
 import { firstImages, prepareImages, type InputImages, type PreparedImages } from '../../../controller/materialise/images.ts';
 import { materialise, materialiseNet, type MaterialiseSettings, type Supernet } from '../../../controller/materialise/materialise.ts';
+import { noiseImages } from '../../../controller/materialise/noise.ts';
+import { openSession } from '../../../controller/materialise/session.ts';
 import { supernetLogits, supernetWeights } from '../../../controller/materialise/supernet-logits.ts';
 import { macsOfSubnet } from '../../../controller/materialise/macs.ts';
 import { randomSubnet } from '../../../controller/search/operators.ts';
@@ -172,6 +175,49 @@ describe('the check against TensorFlow.js', { timeout: 60_000 }, () => {
       const weights = [...model.weights.slice(0, -1), new Uint8Array(vectors.buffer)];
       expect(await check(weights)).toMatchObject({ ok: false, reason: 'OUTPUT_MISMATCH' });
     }
+  });
+
+  describe('of a net that enlarges rounding, here by a sharp softmax', () => {
+    /** Logits of one and the same exported model, on the images and on the same with values moved in the last place. */
+    async function sharpModel(sharpness: number) {
+      const space = withAttention(value(withArchitecture(smallSpace, 'SE_P')));
+      const { tensors } = randomCheckpoint(space, 1);
+      const sharp = new Map(
+        [...tensors].map(([name, tensor]) => [
+          name,
+          /attention\.(query|key)/.test(name) ? { ...tensor, data: tensor.data.map((x) => sharpness * x) } : tensor,
+        ]),
+      );
+      const net = extractSubnet({ space, tensors: sharp }, largestSubnet(space));
+      const some = noiseImages(space, 3).at(net.subnet.resolution);
+      const calibrated = value(await calibrate(net, some, { batchSize: 3, threads: 1 }));
+      const emitted = emitModel(calibrated, { batch: 1, statistics: 'running' });
+      const session = value(await openSession(emitModel(calibrated, { batch: 'dynamic', statistics: 'running' }), 1));
+      const logits = async (data: Float32Array) => (await session.run(data, [3, ...some.shape])).get('logits') as Float32Array;
+      const exact = await logits(some.data);
+      const moved = await logits(some.data.map((x, i) => x * (1 + ((i % 3) - 1) * 2 ** -23)));
+      await session.release();
+      return { emitted, some, exact, moved };
+    }
+    const apart = (a: Float32Array, b: Float32Array) => a.reduce((most, x, i) => Math.max(most, Math.abs(x - (b[i] as number))), 0);
+
+    it('lets as much pass as rounding makes there, says how much, and no more', async () => {
+      const { emitted, some, exact, moved } = await sharpModel(3);
+      expect(apart(exact, moved)).toBeGreaterThan(CHECK_TOLERANCE);
+      const { rounding } = value(await checkModel(emitted, some, moved, 1));
+      expect(rounding).toBeGreaterThan(apart(exact, moved));
+      const wrong = exact.map((x, i) => (i === 4 ? x + 1.5 * (rounding ?? 0) : x));
+      expect(await checkModel(emitted, some, wrong, 1)).toMatchObject({ ok: false, message: expect.stringContaining('differs') as string });
+    });
+
+    it('refuses one that no two runtimes can agree on, and says so', async () => {
+      const { emitted, some, moved } = await sharpModel(100);
+      expect(await checkModel(emitted, some, moved, 1)).toMatchObject({
+        ok: false,
+        reason: 'OUTPUT_MISMATCH',
+        message: expect.stringMatching(/cannot be checked.*no two runtimes give the same answer.*take another subnet/) as string,
+      });
+    });
   });
 
   it('stops materialising: nothing is kept of a model that its judge contradicts', async () => {

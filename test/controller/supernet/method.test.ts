@@ -272,7 +272,12 @@ describe('the plan', () => {
     const lines = planLines(plan, 1e-9);
     expect(lines.find((line) => line.startsWith('kernel'))).toMatch(/^kernel +1375 +55 +1 +0\.03 +1 +\d+ (s|min)$/);
     expect(lines.at(-1)).toMatch(/^About .* in all, of which .* for the final test: measured on the first steps/);
-    expect(planLines(plan, null).at(-1)).toMatch(/^Batches of 8, 11 steps an epoch/);
+    const untimed = planLines(plan, null);
+    expect(untimed.at(-2)).toMatch(/^Batches of 8, 11 steps an epoch/);
+    // two kernels and two ratios a block, stages of one or two blocks, one or two stages: 20 + 20 ^ 2
+    expect(untimed.at(-1)).toBe('One set of weights for 420 subnets at each of 2 resolutions.');
+    expect(planLines({ ...plan, nets: 21_761_742_112_800_000_000n }, null).at(-1)).toMatch(/^One set of weights for 2\.18e19 subnets/);
+    expect(planLines({ ...plan, nets: 1n }, null).at(-1)).toMatch(/^Batches/);
   });
 
   it('is given with a measured time before the first step, which it does not change', async () => {

@@ -1,15 +1,18 @@
 // Supernets to and from the keys of Once-For-All's and OFAv2's PyTorch code, for all eight architectures, and every way in which a file does
 // not fit.
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ARCHITECTURES, withArchitecture } from '../../../controller/architecture.ts';
+import { checkpointLines } from '../../../controller/cli/machine.ts';
 import { loadSpace, type Space } from '../../../controller/space.ts';
-import { weightsHash } from '../../../controller/supernet/checkpoint.ts';
+import { decodeCheckpoint, encodeCheckpoint, weightsHash, type Checkpoint } from '../../../controller/supernet/checkpoint.ts';
 import { encodeOfa } from '../../../controller/supernet/ofa-export.ts';
 import { importOfa } from '../../../controller/supernet/ofa-import.ts';
 import { ofaEntries, ofaKeys, plainKey, styleOf } from '../../../controller/supernet/ofa-names.ts';
+import { decodeSafetensors } from '../../../controller/supernet/safetensors.ts';
 import { encodeTorch, type TensorToSave } from '../../../controller/supernet/torch/write-torch.ts';
 import { value } from '../../helpers/outcome.ts';
 import { smallSpace, withAttention } from '../../helpers/spaces.ts';
@@ -120,6 +123,37 @@ describe('a supernet', () => {
     const checkpoint = randomCheckpoint(smallSpace, 7);
     const back = value(importOfa(written(encodeOfa(checkpoint)), smallSpace, wishes));
     expect(weightsHash(back.checkpoint)).toBe(weightsHash(checkpoint));
+  });
+});
+
+describe('where an imported supernet comes from', () => {
+  it('is kept in its file and told: name and checksum of the file, kind of keys, how the space was found', () => {
+    const bytes = encodeOfa(randomCheckpoint({ ...inArchitecture(narrow, 'EE_B'), name: 'narrow' }, 9));
+    const { checkpoint } = value(importOfa(written(bytes), null, { ...wishes, architecture: 'EE_B' }));
+    const imported = {
+      file: 'net.pth',
+      sha256: createHash('sha256').update(bytes).digest('hex'),
+      importer: 'ofa-fleet import, keys of OFAv2',
+      space: "read off the tensors' shapes",
+    };
+    expect(checkpoint.imported).toEqual(imported);
+    const back = value(decodeCheckpoint(encodeCheckpoint(checkpoint), 'net'));
+    expect(back).toEqual(checkpoint);
+    expect(checkpointLines(back, 1e6).join(' ')).toContain(
+      `imported. Weights of net.pth (sha256 ${imported.sha256.slice(0, 12)}) by ofa-fleet import, keys of OFAv2; space read off`,
+    );
+    const withSpace = value(importOfa(written(encodeOfa(randomCheckpoint(smallSpace, 7))), smallSpace, wishes));
+    expect(withSpace.checkpoint.imported).toMatchObject({ space: 'given' });
+  });
+
+  it('is absent in supernets that were trained here, and no file may garble it', () => {
+    const trained = randomCheckpoint(smallSpace, 7);
+    expect(decodeSafetensors(encodeCheckpoint(trained), 'net')).not.toHaveProperty('value.metadata.imported');
+    const garbled = { ...trained, imported: { file: 7 } } as unknown as Checkpoint;
+    expect(decodeCheckpoint(encodeCheckpoint(garbled), 'net')).toMatchObject({
+      reason: 'CORRUPT_FILE',
+      message: expect.stringMatching(/does not say what file it was imported from/) as string,
+    });
   });
 });
 
