@@ -12,8 +12,8 @@ import { withFile, type ByteSource } from './torch/byte-source.ts';
 import { readTorch, stateDictOf, type TorchFile } from './torch/read-torch.ts';
 import type { StoredTensor } from './torch/values.ts';
 
-/** In names of parallel training: DataParallel and DistributedDataParallel put it before every key. */
-const WRAPPER = 'module.';
+/** What DataParallel, DistributedDataParallel and torch.compile put before every key, one before the other. */
+const WRAPPERS = ['module.', '_orig_mod.'];
 /** Of each kind of mistake; their numbers come first. */
 const MAX_LISTED = 10;
 /** 2^28 numbers of 4 bytes each; the published supernets have fewer than 2^24. */
@@ -64,8 +64,9 @@ function sha256Of(source: ByteSource): string {
 }
 
 function unwrapped(tensors: ReadonlyMap<string, StoredTensor>): ReadonlyMap<string, StoredTensor> {
-  if (![...tensors.keys()].every((key) => key.startsWith(WRAPPER))) return tensors;
-  return new Map([...tensors].map(([key, tensor]) => [key.slice(WRAPPER.length), tensor]));
+  const wrapper = WRAPPERS.find((prefix) => [...tensors.keys()].every((key) => key.startsWith(prefix)));
+  if (wrapper === undefined || tensors.size === 0) return tensors;
+  return unwrapped(new Map([...tensors].map(([key, tensor]) => [key.slice(wrapper.length), tensor])));
 }
 
 function convert(

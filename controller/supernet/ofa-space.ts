@@ -43,10 +43,18 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
   const isEarly = plain.has('exit_stages.0.classifier.linear.weight');
   const blocks = blockPrefixes(plain, style, isParallel);
   const deepest = blocks.length / STRIDES.length;
+  const lastExit = style === 'ofa' ? '' : isEarly ? `exit_stages.${STRIDES.length - 1}.` : 'exit_stage.';
+  if (!plain.has(`${lastExit}final_expand_layer.conv.weight`)) {
+    return failed(
+      'INVALID_INPUT',
+      `${origin} is not a whole MobileNetV3 supernet: it lacks ${lastExit}final_expand_layer.conv.weight (nets of ProxylessNAS have none).`,
+    );
+  }
   if (!Number.isInteger(deepest) || deepest < 1) {
     return failed(
       'INVALID_INPUT',
-      `${origin} has ${blocks.length} elastic blocks, ${STRIDES.length} stages of equal depth are expected, 20 blocks in all: give its space with --space.`,
+      `${origin} has ${blocks.length} elastic blocks, ${STRIDES.length} stages of equal depth are expected, 20 blocks in all. If it is one subnet ` +
+        'that was cut out, import the supernet that it came from, and cut it out again: ofa-fleet export FILE --subnet SUBNET.json.',
     );
   }
   const missing: string[] = [];
@@ -56,7 +64,6 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
     return shape?.[axis] ?? 1;
   };
   const head = style === 'ofa' ? '' : 'head_stage.';
-  const lastExit = style === 'ofa' ? '' : isEarly ? `exit_stages.${STRIDES.length - 1}.` : 'exit_stage.';
   const firstOf = (s: number) => blocks[s * deepest] as string;
   const channels = STRIDES.map((_, s) => side(`${firstOf(s)}.point_linear.conv.conv.weight`, 0));
   const [firstMid, firstInput] = [0, 1].map((axis) => side(`${firstOf(0)}.inverted_bottleneck.conv.conv.weight`, axis)) as [number, number];
@@ -85,7 +92,7 @@ export function inferSpace(shapes: ReadonlyMap<string, readonly number[]>, wishe
         activation: ACTIVATIONS[s],
         squeezeExcite: plain.has(`${firstOf(s)}.depth_conv.se.fc.reduce.weight`),
       })),
-      kernels: upTo(KERNELS, largestKernel),
+      kernels: kernelsOf(plain, firstOf(0), largestKernel),
       expands: upTo(EXPANDS, largestExpand),
       depths: upTo(DEPTHS, deepest),
       exits: isEarly ? 'early' : 'single',
@@ -144,6 +151,15 @@ function blockPrefixes(plain: ReadonlyMap<string, unknown>, style: KeyStyle, isP
     for (let b = 0; has(`body_stages.${s}.${isParallel ? `layers_blocks.${b}.0` : `layers.${b}`}.conv`); b++);
   }
   return found;
+}
+
+/** Kernel sides by the names of the matrices that turn one into the next; the usual ones where there is none. */
+function kernelsOf(plain: ReadonlyMap<string, unknown>, block: string, largest: number): number[] {
+  const names = [...plain.keys()].flatMap((key) => {
+    const [, from, to] = key.startsWith(`${block}.`) ? (/\.([1-9])to([1-9])_matrix$/.exec(key) ?? []) : [];
+    return from === undefined ? [] : [Number(from), Number(to)];
+  });
+  return names.length === 0 ? upTo(KERNELS, largest) : [...new Set([...names, largest])].sort((a, b) => a - b);
 }
 
 /** The usual choices that the largest allows, and the largest itself. */

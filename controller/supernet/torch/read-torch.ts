@@ -43,26 +43,39 @@ export function readTorch(source: ByteSource, origin: string): Outcome<TorchFile
   });
 }
 
-/** The state dict inside: the value itself, or its `state_dict`. Names that are no text and values that are no tensors are not in it. */
+/**
+ * The state dict inside: the value's `state_dict`, the value itself, or the one dictionary of tensors in it, under whatever name (`model`,
+ * `model_state_dict`). Names that are no text and values that are no tensors are not in it.
+ */
 export function stateDictOf(file: TorchFile, origin: string): Outcome<ReadonlyMap<string, StoredTensor>> {
+  const advice = "save it as torch.save({'state_dict': net.state_dict()}, FILE)";
   const { value } = file;
-  if (!(value instanceof Map)) {
+  if (!(value instanceof Map)) return failed('CORRUPT_FILE', `${origin} holds no dictionary of tensors: ${advice}.`);
+  const named = tensorsIn(value.get('state_dict') ?? null);
+  if (named.size > 0) return ok(named);
+  const inner = [...value]
+    .map(([key, entry]) => ({ key: typeof key === 'string' ? key : 'one without a name', tensors: tensorsIn(entry) }))
+    .filter(({ tensors }) => tensors.size > 0);
+  const [only, ...others] = inner;
+  if (only !== undefined && others.length === 0) return ok(only.tensors);
+  if (only !== undefined) {
+    const keys = inner.map(({ key }) => key).join(', ');
     return failed(
       'CORRUPT_FILE',
-      `${origin} holds no dictionary of tensors: save it as torch.save({'state_dict': net.state_dict()}, FILE).`,
+      `${origin} holds ${inner.length} dictionaries of tensors, ${keys}, and none is called state_dict: ${advice}.`,
     );
   }
-  const inner = value.get('state_dict');
-  const tensors = new Map<string, StoredTensor>();
-  for (const [name, tensor] of inner instanceof Map ? inner : value) {
-    if (typeof name === 'string' && tensor instanceof StoredTensor) tensors.set(name, tensor);
-  }
-  if (tensors.size > 0) return ok(tensors);
+  const own = tensorsIn(value);
+  if (own.size > 0) return ok(own);
   const names = [...value.keys()].slice(0, 10).map(String).join(', ');
-  return failed(
-    'CORRUPT_FILE',
-    `${origin} holds no state dict: its keys are ${names || 'none'}. Save it as torch.save({'state_dict': net.state_dict()}, FILE).`,
-  );
+  return failed('CORRUPT_FILE', `${origin} holds no state dict, its keys are ${names || 'none'}: ${advice}.`);
+}
+
+function tensorsIn(value: PickleValue): ReadonlyMap<string, StoredTensor> {
+  const tensors = new Map<string, StoredTensor>();
+  if (!(value instanceof Map)) return tensors;
+  for (const [name, tensor] of value) if (typeof name === 'string' && tensor instanceof StoredTensor) tensors.set(name, tensor);
+  return tensors;
 }
 
 function guarded<T>(origin: string, read: () => T): Outcome<T> {

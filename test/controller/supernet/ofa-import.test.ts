@@ -162,6 +162,7 @@ describe('keys', () => {
   it.each<[string, (key: string) => string]>([
     ['of the released files', (key) => key.replace(/^(blocks\.\d+)\.conv\./, '$1.mobile_inverted_conv.')],
     ['of parallel training', (key) => `module.${key}`],
+    ['of parallel training of a compiled net', (key) => `_orig_mod.module.${key}`],
     [
       'of elastic layers throughout',
       (key) => key.replace(/(?<!\.bn)\.bn\.(?!bn)/, '.bn.bn.').replace('classifier.linear.', 'classifier.linear.linear.'),
@@ -170,6 +171,14 @@ describe('keys', () => {
     const plain = value(importOfa(written(encodeTorch(stateDict(se))), null, wishes));
     const renamed = value(importOfa(written(encodeTorch(stateDict(se, rename))), null, wishes));
     expect(weightsHash(renamed.checkpoint)).toBe(weightsHash(plain.checkpoint));
+  });
+
+  it.each<[Space['kernels']]>([[[3, 7]], [[5, 7]], [[3, 5]]])('of other kernels, %j, are told by their matrices', (kernels) => {
+    const space: Space = { ...se, name: 'narrow', kernels };
+    const checkpoint = randomCheckpoint(space, 9);
+    const back = value(importOfa(written(encodeOfa(checkpoint)), null, wishes));
+    expect(back.checkpoint.space.kernels).toEqual(kernels);
+    expect(weightsHash(back.checkpoint)).toBe(weightsHash(checkpoint));
   });
 
   it('of a net of fixed kernels are known, and its missing matrices begin as the identity, which is said', () => {
@@ -226,7 +235,10 @@ describe('a file that does not fit', () => {
 
   it('is told when blocks, a whole layer or MobileNetV3 itself is not there', () => {
     expect(messageOf(stateDict(se, (key) => (key.startsWith('blocks.20.') ? null : key)))).toMatch(
-      /19 elastic blocks, 5 stages of equal depth/,
+      /19 elastic blocks, 5 stages of equal depth.*one subnet that was cut out, import the supernet that it came from/,
+    );
+    expect(messageOf(stateDict(se, (key) => (key.startsWith('final_expand') ? null : key)))).toMatch(
+      /not a whole MobileNetV3 supernet: it lacks final_expand_layer\.conv\.weight \(nets of ProxylessNAS/,
     );
     expect(messageOf(stateDict(se, (key) => (key.startsWith('classifier') ? null : key)))).toMatch(
       /not a whole supernet: it lacks classifier\.linear\.weight/,

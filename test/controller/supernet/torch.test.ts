@@ -38,6 +38,7 @@ describe('a tensor', () => {
     ['deflated in a zip archive', archive(dict(['w', whole]), { 0: six }, { deflate: true })],
     ['in the format before PyTorch 1.6', legacy(dict(['w', tensor({ elements: 6, shape: [2, 3], strides: [3, 1], view: 'N' })]), [['0', 6, six]])],
     ['inside state_dict, beside what else training keeps', archive(dict(['epoch', int(3)], ['state_dict', dict(['w', whole])], ['optimizer', dict(['lr', pickle('G', Buffer.alloc(8))])]), { 0: six })],
+    ['inside the only dictionary of tensors, beside a loss', archive(dict(['loss', tensor({ key: '0', elements: 6, shape: [], strides: [] })], ['model', dict(['w', whole])], ['epoch', int(3)]), { 0: six })],
     ['as a parameter', archive(dict(['w', pickle('ctorch._utils\n_rebuild_parameter\n(', whole, '\x88ccollections\nOrderedDict\n)RtR')]), { 0: six })],
     ['that was on a GPU', archive(dict(['w', tensor({ elements: 6, shape: [2, 3], strides: [3, 1], device: 'cuda:0' })]), { 0: six })],
     ['named by protocol 4', archive(pickle('}\x94', shortText('w'), '\x94', shortText('torch._utils'), '\x94', shortText('_rebuild_tensor_v2'), '\x94\x93\x94', whole.subarray('ctorch._utils\n_rebuild_tensor_v2\n'.length), 's'), { 0: six })],
@@ -138,7 +139,8 @@ describe('a broken file is one clear failure', () => {
     ['a later protocol', zip([['x/data.pkl', pickle('\x80\x09}.')]]), /protocol 9, 5 is the last/],
     ['a reference to nothing', archive(pickle('h\x07'), {}), /value 7, which it never kept/],
     ['a list', archive(pickle(']'), {}), /holds no dictionary of tensors/],
-    ['a dictionary without tensors', archive(dict(['epoch', int(3)], ['net', dict(['w', whole])]), { 0: six }), /no state dict: its keys are epoch, net\./],
+    ['a dictionary without tensors', archive(dict(['epoch', int(3)], ['net', dict(['w', int(1)])]), { 0: six }), /no state dict, its keys are epoch, net: save it/],
+    ['two dictionaries of tensors', archive(dict(['net', dict(['w', whole])], ['ema', dict(['w', whole])]), { 0: six }), /holds 2 dictionaries of tensors, net, ema, and none is called state_dict: save it/],
     ['numbers of another length in an old file', legacy(dict(['w', tensor({ elements: 6, shape: [6], strides: [1], view: 'N' })]), [['0', 2, floats(1, 2)]]), /storage 0 has 8 bytes of 24/],
   ])('%s', (_, bytes, pattern) => {
     expect(refusal(bytes)).toMatch(pattern);
