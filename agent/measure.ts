@@ -1,6 +1,6 @@
 // Measures one model: load, first run against the golden output, warm-up until steady, timed runs until the interval of the median is narrow
 // enough, verdict, and joules where asked. Portable: the runtime, the clock and the state of the machine come in as ports.
-import type { Measurement, Plan, Provenance } from '@ofa-fleet/shared/measurement.ts';
+import type { Measurement, Plan, Provenance, Quantity, ReferenceBlock, ReferenceReadings } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import {
   ascending,
@@ -15,6 +15,7 @@ import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts
 import { noEnergy, type EnergyResult } from './energy.ts';
 import { goldenMismatch, type Golden } from './golden.ts';
 import { encodeEmptyModel } from './onnx-bytes.ts';
+import { corrected, driftOf, encodeReferenceModel, REFERENCE_ID, runReference } from './reference.ts';
 import { judge } from './verdict.ts';
 
 export interface ModelUnderTest {
@@ -32,6 +33,7 @@ export interface MeasureHost {
   /** Passed in, since the schemas that define it cost a runner 50 ms to load. */
   readonly protocolId: string;
   readonly machine: Pick<Provenance, 'agentVersion' | 'bootId' | 'nodeVersion' | 'cpuModel' | 'onlineCores'>;
+  readonly peakMemoryBytes: () => number | null;
   /** Joules of the loaded model's inferences, or why there are none. */
   energy(session: Session): Promise<EnergyResult>;
 }
@@ -48,8 +50,18 @@ const LOOK_FACTOR = 1.5;
 /** Runs that fit the preallocated buffer; it ends the timed section as the cap does. */
 const MAX_RUNS = 200_000;
 const MAX_KEPT_SAMPLES = 2000;
+/** The reference runs again where the timed section is longer than this. */
+const REFERENCE_EVERY_MS = 5000;
 
-/** Times runs back to back into `samples` from index `from` on, until `upTo` or until the clock passes `deadlineMs`, and at least one. Returns the end index. */
+/** Fixed idle time before each run, ms; 0: none. */
+function gapOf({ mode }: Plan): number {
+  return mode.startsWith('gap:') ? Number(mode.slice('gap:'.length)) : 0;
+}
+
+/**
+ * Times runs into `samples` from index `from` on, each after `gapMs` of idling, until `upTo` or until the clock passes `deadlineMs`, and at
+ * least one. Returns the end index.
+ */
 async function timeRuns(
   session: Session,
   clock: Clock,
@@ -57,9 +69,11 @@ async function timeRuns(
   from: number,
   upTo: number,
   deadlineMs: number,
+  gapMs = 0,
 ): Promise<number> {
   let n = from;
   for (;;) {
+    if (gapMs > 0) await clock.sleep(gapMs);
     const began = clock.monotonicMs();
     await session.run();
     const ended = clock.monotonicMs();
@@ -84,8 +98,8 @@ async function warmUp(session: Session, clock: Clock, plan: Plan, deadlineMs: nu
   let before = NaN;
   for (let windows = 1; ; windows++) {
     const ends = Math.min(clock.monotonicMs() + windowMs, deadlineMs);
-    let n = await timeRuns(session, clock, buffer, 0, buffer.length, ends);
-    if (n < WARM_UP_WINDOW_RUNS) n = await timeRuns(session, clock, buffer, n, WARM_UP_WINDOW_RUNS, deadlineMs);
+    let n = await timeRuns(session, clock, buffer, 0, buffer.length, ends, gapOf(plan));
+    if (n < WARM_UP_WINDOW_RUNS) n = await timeRuns(session, clock, buffer, n, WARM_UP_WINDOW_RUNS, deadlineMs, gapOf(plan));
     runs += n;
     const now = median(Array.from(buffer.subarray(0, n)));
     const steady = Math.abs(now / before - 1) <= STEADY_WITHIN && runs >= WARM_UP_RUNS && clock.monotonicMs() - began >= plan.warmUpMs;
@@ -99,7 +113,11 @@ interface Timed {
   readonly estimate: MedianEstimate;
   readonly neededSamples: number;
   readonly capped: boolean;
+  readonly minuteMediansMs: readonly number[] | null;
 }
+
+/** Runs a block of the reference where one is due; `afterRuns` runs of the model are done. */
+type ReferenceTurn = (afterRuns: number) => Promise<void>;
 
 /** Runs until the interval is narrow enough; looks at n = 30, 45, 68, … only, since each look at the data costs coverage. */
 async function timedRuns(
@@ -109,20 +127,69 @@ async function timedRuns(
   warmMs: number,
   deadlineMs: number,
   buffer: Float64Array,
+  turn: ReferenceTurn,
 ): Promise<Timed> {
   const neededSamples = warmMs > SLOW_RUN_MS ? Math.min(NEEDED_SLOW_SAMPLES, plan.minEffectiveSamples) : plan.minEffectiveSamples;
   const earliest = clock.monotonicMs() + plan.minTimedMs;
+  let turnAt = clock.monotonicMs() + REFERENCE_EVERY_MS;
   let n = 0;
   for (let look = neededSamples; ; look = Math.ceil(look * LOOK_FACTOR)) {
-    n = await timeRuns(session, clock, buffer, n, Math.min(look, buffer.length), deadlineMs);
+    const upTo = Math.min(look, buffer.length);
+    while (n < upTo && clock.monotonicMs() < deadlineMs) {
+      n = await timeRuns(session, clock, buffer, n, upTo, Math.min(deadlineMs, turnAt), gapOf(plan));
+      if (clock.monotonicMs() < turnAt || turnAt >= deadlineMs) continue;
+      await turn(n);
+      turnAt = clock.monotonicMs() + REFERENCE_EVERY_MS;
+    }
+    if (n === 0) n = await timeRuns(session, clock, buffer, n, 1, deadlineMs, gapOf(plan));
     const now = clock.monotonicMs();
     const capped = now >= deadlineMs || n >= buffer.length;
     if (now < earliest && !capped) continue;
     const samples = Array.from(buffer.subarray(0, n));
     const estimate = estimateMedian(samples, plan.level);
     const done = estimate.nEff >= neededSamples && relativeHalfWidth(estimate) <= plan.relativeHalfWidth && now >= earliest;
-    if (done || capped) return { samples, estimate, neededSamples, capped: !done };
+    if (done || capped) return { samples, estimate, neededSamples, capped: !done, minuteMediansMs: null };
   }
+}
+
+const MINUTE_MS = 60_000;
+/** Least minutes of a sustained measurement, and how many of the last ones must agree. */
+const SUSTAINED_MINUTES = 5;
+const FLAT_MINUTES = 3;
+/** Evenly spread over the minute; more would not narrow the interval that correlated runs have. */
+const MAX_RUNS_OF_A_MINUTE = 20_000;
+/** A minute's buffer holds that many times the runs that the warm-up foretells. */
+const SUSTAINED_ROOM = 1.5;
+const LEAST_RUN_MS = 0.02;
+
+/**
+ * Runs without a pause, minute by minute, until the medians of the last three minutes lie within 2 % of each other and five have passed; the
+ * figure is that of those three. Warming up takes minutes on fanless devices (microsoft/MegaDetector#34).
+ */
+async function sustainedRuns(session: Session, clock: Clock, plan: Plan, warmMs: number, deadlineMs: number): Promise<Timed> {
+  const minutes: number[][] = [];
+  const buffer = new Float64Array(Math.ceil((SUSTAINED_ROOM * MINUTE_MS) / Math.max(warmMs, LEAST_RUN_MS))).fill(0);
+  for (;;) {
+    const n = await timeRuns(session, clock, buffer, 0, buffer.length, Math.min(deadlineMs, clock.monotonicMs() + MINUTE_MS));
+    const every = Math.ceil(n / MAX_RUNS_OF_A_MINUTE);
+    minutes.push(Array.from(buffer.subarray(0, n)).filter((_, i) => i % every === 0));
+    const medians = minutes.map((one) => median(one));
+    const last = medians.slice(-FLAT_MINUTES);
+    const flat = minutes.length >= SUSTAINED_MINUTES && Math.max(...last) <= (1 + STEADY_WITHIN) * Math.min(...last);
+    const capped = clock.monotonicMs() >= deadlineMs;
+    if (!flat && !capped) continue;
+    const samples = minutes.slice(-FLAT_MINUTES).flat();
+    return { samples, estimate: estimateMedian(samples, plan.level), neededSamples: plan.minEffectiveSamples, capped: !flat, minuteMediansMs: medians }; // prettier-ignore
+  }
+}
+
+/** The reference workload beside the model; null where this runtime cannot load it: the number is then without one. */
+async function openReference(runtime: Runtime, plan: Plan): Promise<Session | null> {
+  const loaded = await runtime.load({ graph: encodeReferenceModel(), externalData: [] }, { intraOpThreads: plan.intraOpThreads });
+  if (!loaded.ok) return null;
+  const session = loaded.value;
+  session.setInput(arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+  return session;
 }
 
 /** Values in [0, 1) from a fixed linear congruential sequence (Numerical Recipes' constants): the same on every device. */
@@ -160,6 +227,7 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
   const loadMs = clock.monotonicMs() - beforeLoad;
   if (!loaded.ok) return loaded;
   const session = loaded.value;
+  let reference: Session | null = null;
   try {
     const inputLength = session.inputShape.reduce((product, dim) => product * dim, 1);
     const input = model.golden?.input ?? arbitraryInput(inputLength);
@@ -182,13 +250,26 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
     }
 
     const buffer = new Float64Array(MAX_RUNS).fill(0); // filled, so that no page is touched first inside the timed section
+    // Where a device is to get as warm as it gets, that is the figure, not a drift.
+    if (plan.mode !== 'sustained') reference = await openReference(runtime, plan);
+    const blocks: ReferenceBlock[] = [];
+    const turn: ReferenceTurn = async (afterRuns) => {
+      if (reference !== null) blocks.push(await runReference(reference, clock, plan.level, afterRuns));
+    };
     const began = clock.monotonicMs();
     conditions.start();
     // Half of the cap at most goes into the warm-up, so that an unsteady device still yields a number, with its verdict.
     const warm = await warmUp(session, clock, plan, began + plan.capMs / 2, buffer);
+    await turn(0);
     conditions.timed();
-    const timed = await timedRuns(session, clock, plan, warm.medianMs, began + plan.capMs, buffer);
+    const deadlineMs = began + plan.capMs;
+    const timed =
+      plan.mode === 'sustained'
+        ? await sustainedRuns(session, clock, plan, warm.medianMs, deadlineMs)
+        : await timedRuns(session, clock, plan, warm.medianMs, deadlineMs, buffer, turn);
+    await turn(timed.samples.length);
     const seen = conditions.end();
+    const readings = readingsOf(blocks, plan);
 
     // The latency is there: what fails from here on takes nothing from it.
     const bindingMs = await measureBinding(runtime, clock, session, buffer).catch(() => null);
@@ -199,14 +280,18 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
       );
       return noEnergy(reason, message);
     });
-    const verdict = judge({ plan, ...timed, warmUp: warm, conditions: seen });
+    const verdict = judge({ plan, ...timed, warmUp: warm, reference: readings, conditions: seen });
     const sorted = ascending(timed.samples);
     const { identity } = runtime;
     return ok({
       protocolId: host.protocolId,
       modelSha256: model.sha256,
       inputShape: [...session.inputShape],
-      latency: { ...timed.estimate, unit: 'ms', kind: 'measured', reason: null, message: null },
+      latency: milliseconds(timed.estimate, null),
+      corrected: readings === null ? null : correctedLatency(timed.samples, readings, plan),
+      reference: readings,
+      minuteMediansMs: timed.minuteMediansMs === null ? null : [...timed.minuteMediansMs],
+      peakMemoryBytes: host.peakMemoryBytes(),
       p90Ms: quantile(sorted, 0.9),
       p99Ms: quantile(sorted, 0.99),
       madMs: medianAbsoluteDeviation(timed.samples),
@@ -228,5 +313,26 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
     });
   } finally {
     await session.release();
+    await reference?.release();
   }
+}
+
+function milliseconds(estimate: MedianEstimate, message: string | null): Quantity {
+  return { ...estimate, unit: 'ms', kind: 'measured', reason: null, message };
+}
+
+function readingsOf(blocks: readonly ReferenceBlock[], plan: Plan): ReferenceReadings | null {
+  if (blocks.length === 0) return null;
+  const readings = { id: REFERENCE_ID, blocks: [...blocks], moved: null };
+  return { ...readings, moved: driftOf(readings, plan.referenceBaseline)?.moved ?? null };
+}
+
+/** null where the reference moved by no more than it can tell: then correcting would only add its noise. */
+function correctedLatency(samples: readonly number[], readings: ReferenceReadings, plan: Plan): Quantity | null {
+  const drift = driftOf(readings, plan.referenceBaseline);
+  if (drift?.isSeen !== true) return null;
+  const estimate = corrected(samples, readings, plan.referenceBaseline, plan.level);
+  if (estimate === null) return null;
+  const message = `The reference workload moved by ${(100 * drift.moved).toPrecision(2)} %: this is the figure at the speed of the device's baseline.`;
+  return milliseconds(estimate, message);
 }

@@ -1,5 +1,6 @@
 // Judges a measurement: what was seen around the timed runs, as findings with sentences, and whether the number may be believed. Pure.
-import type { Plan, RunConditions, Verdict } from '@ofa-fleet/shared/measurement.ts';
+import type { Plan, ReferenceReadings, RunConditions, Verdict } from '@ofa-fleet/shared/measurement.ts';
+import { DRIFT_LIMIT, driftOf } from './reference.ts';
 import { estimateMedian, medianAbsoluteDeviation, relativeHalfWidth, type MedianEstimate } from '@ofa-fleet/shared/statistics.ts';
 
 export interface Evidence {
@@ -12,6 +13,8 @@ export interface Evidence {
   readonly warmUp: { readonly steady: boolean; readonly windows: number };
   /** The cap ended the timed section. */
   readonly capped: boolean;
+  /** null: none was run. */
+  readonly reference: ReferenceReadings | null;
   readonly conditions: RunConditions;
 }
 
@@ -134,6 +137,20 @@ function drift({ samples, plan, estimate }: Evidence): readonly Finding[] {
   ];
 }
 
+/** The device itself got slower or faster, by what the reference workload says. */
+function referenceDrift({ reference, plan }: Evidence): readonly Finding[] {
+  const drift = reference === null ? null : driftOf(reference, plan.referenceBaseline);
+  if (drift?.isSeen !== true || Math.abs(drift.moved) <= DRIFT_LIMIT) return [];
+  const against = plan.referenceBaseline === null ? 'its first block' : "the device's baseline";
+  return [
+    {
+      reason: 'DRIFT',
+      effect: 'suspect',
+      message: `The reference workload was ${percent(Math.abs(drift.moved))} ${drift.moved > 0 ? 'slower' : 'faster'} than ${against} (limit ${percent(DRIFT_LIMIT)}): the device is not what it was. Let it cool, look for other load with top, and measure again.`,
+    },
+  ];
+}
+
 function uncontrolled({ conditions: { governor } }: Evidence): readonly Finding[] {
   if (governor === 'performance' || governor === 'userspace') return [];
   const seen = governor === null ? 'This machine does not show its CPU clocks' : `The CPU governor is ${governor}`;
@@ -148,7 +165,7 @@ function uncontrolled({ conditions: { governor } }: Evidence): readonly Finding[
 
 /** Invalid if any finding says so, else suspect if any does. An invalid number is shown and kept, not believed. */
 export function judge(evidence: Evidence): Verdict {
-  const rules = [throttled, clockMoved, foreignLoad, outliers, drift, notSteady, tooFew, timeCap, uncontrolled];
+  const rules = [throttled, clockMoved, foreignLoad, outliers, drift, referenceDrift, notSteady, tooFew, timeCap, uncontrolled];
   const findings = rules.flatMap((rule) => rule(evidence));
   const effects = findings.map((finding) => finding.effect);
   return { state: effects.includes('invalid') ? 'invalid' : effects.includes('suspect') ? 'suspect' : 'valid', findings: [...findings] };

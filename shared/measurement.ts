@@ -3,8 +3,12 @@
 import { z } from 'zod';
 import { REASONS } from './outcome.ts';
 
+/** What the reference workload takes on a device that is as it should be. */
+const baselineSchema = z.object({ medianMs: z.number().positive(), relativeHalfWidth: z.number().min(0) });
+
 export const planSchema = z.object({
-  mode: z.literal('back-to-back'),
+  /** `gap:<ms>`: a fixed idle time before each run, as an application has it; `sustained`: minutes without a pause, until the device is as warm as it gets. */
+  mode: z.union([z.literal('back-to-back'), z.literal('sustained'), z.templateLiteral(['gap:', z.int().min(1).max(10_000)])]),
   /** Stop once the half-width of the interval of the median, relative to the median, is this small. */
   relativeHalfWidth: z.number().min(0.001).max(0.5),
   level: z.number().min(0.5).max(0.999),
@@ -18,6 +22,8 @@ export const planSchema = z.object({
   capMs: z.number().min(100).max(600_000),
   /** Relative half-width asked of energy per inference; null: no energy asked. */
   energyRelativeHalfWidth: z.number().min(0.001).max(0.5).nullable(),
+  /** Of the device that measures; null: none is known, so drift is told from the measurement's own beginning. */
+  referenceBaseline: baselineSchema.nullable().default(null),
 });
 export type Plan = Readonly<z.infer<typeof planSchema>>;
 
@@ -31,11 +37,12 @@ export const DEFAULT_PLAN: Plan = {
   minEffectiveSamples: 30,
   capMs: 30_000,
   energyRelativeHalfWidth: null,
+  referenceBaseline: null,
 };
 
 /** Names how a number came about; numbers with different protocol ids are not compared. */
 export function protocolId(plan: Plan): string {
-  return `ofa-measure/1 ${plan.mode} median±${plan.relativeHalfWidth}@${plan.level} warm-up>=${plan.warmUpMs}ms timed>=${plan.minTimedMs}ms nEff>=${plan.minEffectiveSamples} threads=${plan.intraOpThreads}`;
+  return `ofa-measure/2 ${plan.mode} median±${plan.relativeHalfWidth}@${plan.level} warm-up>=${plan.warmUpMs}ms timed>=${plan.minTimedMs}ms nEff>=${plan.minEffectiveSamples} threads=${plan.intraOpThreads}`;
 }
 
 const reasonSchema = z.enum(REASONS);
@@ -75,6 +82,24 @@ export const energySchema = z.object({
   idleWatts: z.object({ before: z.number(), after: z.number() }).nullable(),
 });
 export type Energy = Readonly<z.infer<typeof energySchema>>;
+
+const referenceBlockSchema = z.object({
+  /** Timed runs of the model that came before. */
+  afterRuns: z.int().min(0),
+  medianMs: z.number().positive(),
+  /** Of its interval; null: too few runs for one. */
+  relativeHalfWidth: z.number().min(0).nullable(),
+});
+export type ReferenceBlock = Readonly<z.infer<typeof referenceBlockSchema>>;
+
+export const referenceSchema = z.object({
+  /** Name of the workload: blocks of different ones are not compared. */
+  id: text,
+  blocks: z.array(referenceBlockSchema).max(256),
+  /** Largest change against the baseline (else the first block), as a share; null: nothing to compare with. */
+  moved: z.number().nullable(),
+});
+export type ReferenceReadings = Readonly<z.infer<typeof referenceSchema>>;
 
 /** State of the machine around the timed section; null where this machine does not tell. */
 export const conditionsSchema = z.object({
@@ -119,6 +144,13 @@ export const measurementSchema = z.object({
   inputShape: z.array(z.int()),
   /** Median time of one inference, input and output tensors allocated beforehand. */
   latency: quantitySchema,
+  /** The same at the speed of the device's baseline; null where the reference workload moved by no more than it can tell, or was not run. */
+  corrected: quantitySchema.nullable().default(null),
+  reference: referenceSchema.nullable().default(null),
+  /** Medians of each minute, where the mode is `sustained`. */
+  minuteMediansMs: z.array(z.number()).max(20).nullable().default(null),
+  /** Most memory that the measuring process held, runtime included. */
+  peakMemoryBytes: z.number().nullable().default(null),
   p90Ms: z.number().nullable(),
   p99Ms: z.number().nullable(),
   madMs: z.number().nullable(),

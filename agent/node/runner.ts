@@ -56,6 +56,7 @@ async function runTask(task: RunnerTask): Promise<Outcome<Measurement>> {
         },
         garbageCollections: countGarbageCollections(),
       }),
+      peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
       energy: async (session) => {
         if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
         const recorder = await startRecorder(meterHost(roots.sysfsRoot, task.plugs));

@@ -1,9 +1,10 @@
 // The measuring core in virtual time: run times are scripted (they stand for hardware), so every rule is seen to the run.
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN, measurementSchema, protocolId, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
-import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { noEnergy } from '../../agent/energy.ts';
 import { measure, type MeasureHost, type ModelUnderTest } from '../../agent/measure.ts';
+import { encodeReferenceModel } from '../../agent/reference.ts';
 import type { Clock, Runtime } from '../../agent/ports.ts';
 
 const QUIET = {
@@ -17,6 +18,8 @@ const QUIET = {
   garbageCollections: 0,
 };
 
+const REFERENCE_BYTES = encodeReferenceModel().length;
+
 /** Deterministic jitter in [-1, 1). */
 function jitter(seed = 1): () => number {
   let state = seed;
@@ -29,6 +32,10 @@ function jitter(seed = 1): () => number {
 interface Scenario {
   /** Time of the n-th run (0 is the first run after the load) that starts at `nowMs`. */
   readonly runMs: (n: number, nowMs: number) => number;
+  /** Time of a run of the reference workload that starts at `nowMs`; 1 ms unless given. */
+  readonly referenceMs?: (nowMs: number) => number;
+  /** Whether the runtime can load it. */
+  readonly hasReference?: boolean;
   readonly plan?: Partial<Plan>;
   readonly golden?: ModelUnderTest['golden'];
   readonly energy?: MeasureHost['energy'];
@@ -44,7 +51,14 @@ interface Seen {
 
 const notAsked = () => Promise.resolve(noEnergy('NOT_ASKED', 'not asked'));
 
-async function play({ runMs, plan = {}, golden = null, energy = notAsked }: Scenario): Promise<Seen> {
+async function play({
+  runMs,
+  referenceMs = () => 1,
+  hasReference = true,
+  plan = {},
+  golden = null,
+  energy = notAsked,
+}: Scenario): Promise<Seen> {
   let now = 0;
   let runs = 0;
   let released = 0;
@@ -73,15 +87,17 @@ async function play({ runMs, plan = {}, golden = null, energy = notAsked }: Scen
       graphOptimisation: 'all',
       executionMode: 'sequential',
     },
-    load: () => {
+    load: ({ graph }) => {
       now += 5;
+      const isReference = graph.length === REFERENCE_BYTES;
+      if (isReference && !hasReference) return Promise.resolve(failed('UNSUPPORTED_OP', 'no convolutions here'));
       return Promise.resolve(
         ok({
           inputShape: [1, 2],
           outputShape: [1, 2],
-          setInput: () => calls.push('setInput'),
+          setInput: () => (isReference ? undefined : calls.push('setInput')),
           run: () => {
-            now += runMs(runs++, now);
+            now += isReference ? referenceMs(now) : runMs(runs++, now);
             return Promise.resolve();
           },
           output: () => Float32Array.of(1, 2),
@@ -107,6 +123,7 @@ async function play({ runMs, plan = {}, golden = null, energy = notAsked }: Scen
         return QUIET;
       },
     },
+    peakMemoryBytes: () => null,
     energy,
   };
   const outcome = await measure({ sha256: 'a'.repeat(64), bytes: { graph: new Uint8Array(), externalData: [] }, golden }, full, host);
@@ -152,11 +169,11 @@ describe('a measurement', () => {
     expect(m.latency.ci?.lo).toBeLessThanOrEqual(m.latency.value as number);
     // 0.5 s of warm-up and 0.25 s timed, then the next look of the 1.5-fold sequence.
     expect(tookMs).toBeGreaterThanOrEqual(750);
-    expect(tookMs).toBeLessThan(500 + 250 * 1.5 + 20);
+    expect(tookMs).toBeLessThan(500 + 250 * 1.5 + 2 * 30 + 20); // with a block of the reference before and after
     expect(m.samplesMs).toHaveLength(m.latency.n);
     expect(calls).toEqual(['setInput', 'start', 'timed', 'end']);
-    // The model and the empty one by which the binding is measured.
-    expect(released).toBe(2);
+    // The model, the reference and the empty one by which the binding is measured.
+    expect(released).toBe(3);
     expect(m.energy.net).toMatchObject({ value: null, reason: 'NOT_ASKED' });
   });
 
@@ -234,5 +251,109 @@ describe('a measurement', () => {
   it('of a model whose golden input has another length is refused', async () => {
     const golden = { input: Float32Array.of(0), output: Float32Array.of(1, 2), tolerance: 1 };
     expect((await play({ runMs: () => 1, golden })).outcome).toMatchObject({ ok: false, reason: 'INVALID_INPUT' });
+  });
+});
+
+describe('the reference workload', () => {
+  /** A device whose every run, of the model and of the reference, takes `speed(now)` times as long as it should. */
+  const onDevice = (speed: (nowMs: number) => number, plan: Partial<Plan> = {}) => {
+    const noise = jitter();
+    return play({
+      runMs: (_, now) => 10 * speed(now) * (1 + 0.01 * noise()),
+      referenceMs: (now) => speed(now) * (1 + 0.005 * noise()),
+      plan,
+    });
+  };
+  const baseline = { medianMs: 1, relativeHalfWidth: 0.003 };
+
+  it('runs before and after the timed runs, and between them where these take long', async () => {
+    const short = value((await onDevice(() => 1)).outcome);
+    expect(short.reference?.blocks.map(({ afterRuns }) => afterRuns)).toEqual([0, short.latency.n]);
+    const long = value((await onDevice(() => 1, { minTimedMs: 18_000 })).outcome);
+    const at = long.reference?.blocks.map(({ afterRuns }) => afterRuns) ?? [];
+    expect(at.length).toBeGreaterThanOrEqual(5);
+    // every 5 s of runs of about 10 ms
+    for (const [i, afterRuns] of at.slice(1).entries()) expect(afterRuns - (at[i] as number)).toBeLessThanOrEqual(505);
+  });
+
+  it('changes nothing on a device that is as it was', async () => {
+    const m = value((await onDevice(() => 1, { referenceBaseline: baseline })).outcome);
+    expect([m.corrected, m.verdict.state]).toEqual([null, 'valid']);
+    expect(Math.abs(m.reference?.moved ?? NaN)).toBeLessThan(0.01);
+  });
+
+  it('gives back the speed of the baseline to a device that is 7 % slower throughout, and keeps the raw figure', async () => {
+    const m = value((await onDevice(() => 1.07, { referenceBaseline: baseline })).outcome);
+    expect(m.latency.value).toBeGreaterThan(10.6);
+    expect(m.corrected?.value).toBeGreaterThan(9.9);
+    expect(m.corrected?.value).toBeLessThan(10.1);
+    expect(m.corrected?.ci?.lo).toBeLessThan(10);
+    expect(m.corrected?.ci?.hi).toBeGreaterThan(10);
+    expect(reasons(m)).toEqual([]);
+  });
+
+  it('says DRIFT of a device that moved by more than a tenth, corrected or not', async () => {
+    const m = value((await onDevice(() => 1.2, { referenceBaseline: baseline })).outcome);
+    expect(reasons(m)).toEqual(['DRIFT']);
+    expect(m.corrected?.value).toBeCloseTo(10, 0);
+    expect(m.verdict.findings.find(({ reason }) => reason === 'DRIFT')?.message).toContain(
+      "slower than the device's baseline (limit 10 %)",
+    );
+  });
+
+  it('follows a device that slows down while it is measured', async () => {
+    // 9 % over a minute: less than either half of the runs could show alone
+    const warming = await onDevice((now) => 1 + (0.09 * now) / 60_000, { minTimedMs: 20_000, capMs: 60_000, referenceBaseline: baseline });
+    const m = value(warming.outcome);
+    expect(m.latency.value).toBeGreaterThan(10.1);
+    expect(Math.abs((m.corrected?.value ?? NaN) - 10)).toBeLessThan(0.05);
+  });
+
+  it('corrects nothing where the reference itself is too noisy to tell', async () => {
+    const noise = jitter();
+    const { outcome } = await play({ runMs: () => 10, referenceMs: () => 1.05 + 0.4 * noise(), plan: { referenceBaseline: baseline } });
+    expect(value(outcome).corrected).toBeNull();
+  });
+
+  it('leaves a measurement without one where the runtime cannot load it', async () => {
+    const m = value((await play({ runMs: () => 1, hasReference: false })).outcome);
+    expect([m.reference, m.corrected, m.verdict.state]).toEqual([null, null, 'valid']);
+  });
+});
+
+describe('the mode', () => {
+  it('gap idles before each run and does not count it', async () => {
+    // what a pause costs: the clock sleeps, and the next run is slower
+    let last = 0;
+    const { outcome } = await play({
+      runMs: (_, now) => {
+        const idle = now - last;
+        const took = idle > 15 ? 3 : 1;
+        last = now + took;
+        return took;
+      },
+      plan: { mode: 'gap:20' },
+    });
+    const m = value(outcome);
+    expect(m.latency.value).toBe(3);
+    expect(m.protocolId).toContain('gap:20');
+  });
+
+  it('sustained runs at least five minutes, and takes the figure from where it is flat', async () => {
+    const minute = (now: number) => Math.floor(now / 60_000);
+    const { outcome, tookMs } = await play({
+      runMs: (_, now) => [10, 14, 17, 19, 20][minute(now)] ?? 20,
+      plan: { mode: 'sustained', capMs: 600_000 },
+    });
+    const m = value(outcome);
+    expect(tookMs).toBeGreaterThan(300_000);
+    expect(m.minuteMediansMs?.slice(-3)).toEqual([20, 20, 20]);
+    expect([m.latency.value, m.reference]).toEqual([20, null]);
+    expect(reasons(m)).not.toContain('TIME_CAP');
+  });
+
+  it('sustained that never gets flat ends at the cap and says so', async () => {
+    const { outcome } = await play({ runMs: (_, now) => 10 * 1.1 ** (now / 60_000), plan: { mode: 'sustained', capMs: 480_000 } });
+    expect(reasons(value(outcome))).toContain('TIME_CAP');
   });
 });

@@ -23,6 +23,7 @@ function judged(change: Partial<Omit<Evidence, 'conditions' | 'estimate'>> & { r
     neededSamples: 30,
     warmUp: { steady: true, windows: 2 },
     capped: false,
+    reference: null,
     ...change,
     samples,
     estimate: estimateMedian(samples, 0.95),
