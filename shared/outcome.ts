@@ -4,6 +4,8 @@
 export const REASONS = [
   // verdicts on a measurement
   'THROTTLED',
+  'UNDER_VOLTAGE',
+  'OVER_CURRENT',
   'CLOCK_MOVED',
   'DRIFT',
   'NEIGHBOUR_LOAD',
@@ -11,6 +13,8 @@ export const REASONS = [
   'TOO_FEW_SAMPLES',
   'TIME_CAP',
   'UNCONTROLLED',
+  'HIDDEN_PAGE',
+  'FALLBACK_EP',
   'OUTPUT_MISMATCH',
   // why there is no energy
   'SENSOR_MISSING',
@@ -19,9 +23,12 @@ export const REASONS = [
   'COUNTER_RESET',
   'IDLE_MOVED',
   'BELOW_IDLE_NOISE',
+  'METERS_DISAGREE',
+  'ON_CHARGER',
   'NOT_ASKED',
   // why a device does not take or finish a job
   'TOO_HOT',
+  'LOW_BATTERY',
   'LOW_DISK',
   'BUSY',
   'INCOMPATIBLE',
