@@ -53,6 +53,8 @@ export async function selectBackend(wish: BackendWish): Promise<Backend> {
 async function loadNative(threads: number): Promise<string | null> {
   // libtensorflow reads its settings from the environment of the process, when the addon is first loaded.
   process.env['TF_CPP_MIN_LOG_LEVEL'] ??= '2';
+  // The calling thread does its share of an operator: else even the smallest waits until two others have woken.
+  process.env['TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD'] ??= '1';
   if (threads > 0) {
     process.env['TF_NUM_INTRAOP_THREADS'] = String(threads);
     process.env['TF_NUM_INTEROP_THREADS'] = '1';

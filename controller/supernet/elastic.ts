@@ -1,5 +1,6 @@
 // The elastic operators of Once-For-All (arXiv 1908.09791): kernels through learned transforms, channels as prefixes of sorted ones.
 import * as tf from '@tensorflow/tfjs';
+import { matMul } from './layers.ts';
 import { kernelMatrixName } from './parameters.ts';
 
 /** Tensors of a supernet by parameter name. */
@@ -43,7 +44,7 @@ export function elasticFilter(
     const start = (from - to) / 2;
     const centre = tf.slice(filter, [start, start, 0, 0], [to, to, channels, 1]);
     const matrix = weight<tf.Rank.R2>(weights, kernelMatrixName(depthwise, from, to));
-    filter = tf.reshape(tf.matMul(matrix, tf.reshape(centre, [to * to, channels])), [to, to, channels, 1]);
+    filter = tf.reshape(matMul(matrix, tf.reshape(centre, [to * to, channels])), [to, to, channels, 1]);
   }
   return filter;
 }

@@ -2,7 +2,17 @@
 // where it computes, since the stock batch norm and relu gradients there take two thirds of a training step.
 import * as tf from '@tensorflow/tfjs';
 import { BATCH_NORM_EPSILON } from './extracted-net.ts';
-import { depthwise, execute, fusedBatchNorm, fusedBatchNormGradient, native, spatialMean } from './native-ops.ts';
+import {
+  depthwise,
+  execute,
+  fusedBatchNorm,
+  fusedBatchNormGradient,
+  hardSwish,
+  matrixProduct,
+  native,
+  pointwise,
+  spatialMean,
+} from './native-ops.ts';
 import { OWN_KERNELS } from './wasm-gradients.ts';
 
 /** Batch statistics of one batch norm: mean and biased variance over `count` values per channel. Kept; the caller disposes of them. */
@@ -21,14 +31,21 @@ function run(kernel: string, inputs: tf.NamedTensorMap, attributes: tf.NamedAttr
   return ([] as tf.Tensor[]).concat(tf.engine().runKernel(kernel, inputs, attributes));
 }
 
+/** So few that a 1x1 convolution costs more than the product of matrices that it is. */
+const FEW_PIXELS = 256;
+
+/** a [m, k] · b [k, n] */
+export function matMul(a: tf.Tensor2D, b: tf.Tensor2D): tf.Tensor2D {
+  const backend = native();
+  return backend === null ? tf.matMul(a, b) : matrixProduct(backend, a, b);
+}
+
 /** x [N, H, W, in], filter [k, k, in, out] -> [N, ceil(H / stride), ceil(W / stride), out]; floor(k / 2) zeros on each side. */
 export function conv(x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
-  const [batch, height, width, from] = x.shape;
-  const [k, , , to] = filter.shape;
-  if (height * width * k === 1) {
-    const product = tf.matMul(tf.reshape(x, [batch, from]), tf.reshape<tf.Rank.R2>(filter, [from, to]));
-    return tf.reshape(product, [batch, 1, 1, to]);
-  }
+  const [batch, height, width] = x.shape;
+  const [k] = filter.shape;
+  const backend = native();
+  if (backend !== null && k === 1 && stride === 1 && batch * height * width <= FEW_PIXELS) return pointwise(backend, x, filter);
   const [padded, mode] = pad(x, k, stride);
   return tf.conv2d(padded, filter, stride, mode);
 }
@@ -124,7 +141,11 @@ export function relu<T extends tf.Tensor>(x: T): T {
     return withGradient(x, tf.relu, (dy, input) => run(OWN_KERNELS.reluGradient, { dy, x: input })[0] as tf.Tensor);
   }
   if (backend === null) return tf.relu(x);
-  return withGradient(x, tf.relu, (dy, input) => execute(backend, 'ReluGrad', dy, input));
+  return withGradient(
+    x,
+    (input) => execute(backend, 'Relu', input),
+    (dy, input) => execute(backend, 'ReluGrad', dy, input),
+  );
 }
 
 /** x · relu6(x + 3) / 6 */
@@ -136,38 +157,26 @@ export function hSwish<T extends tf.Tensor>(x: T): T {
       (dy, input) => run(OWN_KERNELS.hSwishGradient, { dy, x: input })[0] as tf.Tensor,
     );
   }
-  const op = tf.customGrad((...args) => {
-    const [input, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
-    const gate = tf.relu6(tf.add(input, 3));
-    save([input, gate]);
-    const gradFunc = (dy: tf.Tensor, saved: tf.Tensor[]) => {
-      const [inputSaved, gateSaved] = saved as [tf.Tensor, tf.Tensor];
-      return tf.mul(tf.add(tf.mul(dy, gateSaved), relu6Gradient(tf.mul(dy, inputSaved), gateSaved)), 1 / 6);
-    };
-    return { value: tf.mul(tf.mul(input, gate), 1 / 6), gradFunc };
+  const backend = native();
+  if (backend !== null) return hardSwish(backend, x);
+  const value = (input: tf.Tensor) => tf.mul(tf.mul(input, tf.relu6(tf.add(input, 3))), 1 / 6);
+  return withGradient(x, value, (dy, input) => {
+    const shifted = tf.add(input, 3);
+    const direct = tf.mul(dy, tf.relu6(shifted));
+    return tf.mul(tf.add(direct, relu6Gradient(tf.mul(dy, input), shifted)), 1 / 6);
   });
-  return op(x) as T;
 }
 
 /** relu6(x + 3) / 6 */
 export function hSigmoid<T extends tf.Tensor>(x: T): T {
-  const op = tf.customGrad((...args) => {
-    const [input, save] = args as unknown as [tf.Tensor, tf.GradSaveFunc];
-    const gate = tf.relu6(tf.add(input, 3));
-    save([gate]);
-    return {
-      value: tf.mul(gate, 1 / 6),
-      gradFunc: (dy: tf.Tensor, [saved]: tf.Tensor[]) => tf.mul(relu6Gradient(dy, saved as tf.Tensor), 1 / 6),
-    };
-  });
-  return op(x) as T;
+  const value = (input: tf.Tensor) => tf.mul(tf.relu6(tf.add(input, 3)), 1 / 6);
+  return withGradient(x, value, (dy, input) => tf.mul(relu6Gradient(dy, tf.add(input, 3)), 1 / 6));
 }
 
-/** `of`: relu6's argument or its result, which lies between 0 and 6 at the same places. */
-function relu6Gradient(dy: tf.Tensor, of: tf.Tensor): tf.Tensor {
+function relu6Gradient(dy: tf.Tensor, x: tf.Tensor): tf.Tensor {
   const backend = native();
-  if (backend !== null) return execute(backend, 'Relu6Grad', dy, of);
-  return tf.mul(dy, tf.cast(tf.logicalAnd(tf.greater(of, 0), tf.less(of, 6)), 'float32'));
+  if (backend !== null) return execute(backend, 'Relu6Grad', dy, x);
+  return tf.mul(dy, tf.cast(tf.logicalAnd(tf.greater(x, 0), tf.less(x, 6)), 'float32'));
 }
 
 /** x [N, C] + bias [C] */

@@ -13,6 +13,7 @@ import {
   globalMean,
   hSigmoid,
   hSwish,
+  matMul,
   normalise,
   normaliseByBatch,
   relu,
@@ -66,7 +67,7 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
     const hidden = squeezeChannels(mid);
     const dense = (part: string, x: tf.Tensor2D, from: number, to: number): tf.Tensor2D => {
       const matrix = tf.reshape<tf.Rank.R2>(prefixes(weight<tf.Rank.R4>(weights, `${name}.${part}.weight`), [1, 1, from, to]), [from, to]);
-      return addBias(tf.matMul(x, matrix), prefix(weight<tf.Rank.R1>(weights, `${name}.${part}.bias`), 0, to));
+      return addBias(matMul(x, matrix), prefix(weight<tf.Rank.R1>(weights, `${name}.${part}.bias`), 0, to));
     };
     const reduced = relu(dense('reduce', globalMean(input), mid, hidden)); // [batch, hidden]
     const factors = hSigmoid(dense('expand', reduced, hidden, mid)); // [batch, mid]
@@ -116,11 +117,11 @@ export function forward(weights: Weights, space: Space, subnet: Subnet, x: tf.Te
   const exit = (s: number, input: tf.Tensor4D): tf.Tensor2D => {
     const name = `exits.${s}`;
     const wide = normActivate(`${name}.conv`, conv(input, weight(weights, `${name}.conv.weight`), 1), 'h_swish');
-    let features = hSwish<tf.Tensor2D>(tf.matMul(globalMean(wide), weight<tf.Rank.R2>(weights, `${name}.mix.weight`))); // [batch, mix·c]
+    let features = hSwish(matMul(globalMean(wide), weight<tf.Rank.R2>(weights, `${name}.mix.weight`))); // [batch, mix·c]
     const factors = mode.kind === 'train' ? mode.dropout(features.shape) : null;
     if (factors !== null) features = tf.mul(features, factors);
     return addBias(
-      tf.matMul(features, weight<tf.Rank.R2>(weights, `${name}.classifier.weight`)),
+      matMul(features, weight<tf.Rank.R2>(weights, `${name}.classifier.weight`)),
       weight<tf.Rank.R1>(weights, `${name}.classifier.bias`),
     );
   };
