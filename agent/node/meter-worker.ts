@@ -6,15 +6,13 @@ import type { FollowedSource, PolledSource } from './meters/meter.ts';
 import { STOP, WRITTEN, type RecorderTask, type Watched } from './meters/recorder.ts';
 import { follow, isPolled, readNow } from './meters/source.ts';
 
-const { meter, memory } = workerData as RecorderTask;
+const { meter, memory, fastestMs } = workerData as RecorderTask;
 
 const WATCH_EVERY_MS = 1;
 /** Watched at least so long; a slow sensor longer, until it has changed a few times. */
 const WATCH_MS = 1000;
 const WATCH_LONGEST_MS = Math.max(5000, 6 * meter.typicalRefreshMs);
 const WATCH_CHANGES = 3;
-/** No faster, since each reading costs CPU time that the sensor counts; half the refresh otherwise. */
-const FASTEST_MS = 5;
 /** How often a thread that readings come to by themselves looks whether it is to stop. */
 const LOOK_EVERY_MS = 20;
 
@@ -71,7 +69,7 @@ function poll(source: PolledSource): void {
   }
   const watched = observer.watched();
   parentPort?.postMessage(watched);
-  const everyMs = Math.max(FASTEST_MS, (watched.refreshMs ?? 0) / 2);
+  const everyMs = Math.max(fastestMs, (watched.refreshMs ?? 0) / 2);
   let next = nowMs();
   while (written < memory.atMs.length && Atomics.load(memory.header, STOP) === 0) {
     const value = readNow(source);
@@ -85,8 +83,8 @@ function listen(source: FollowedSource): void {
   const observer = createObserver();
   const began = nowMs();
   let told = false;
-  const stop = follow(source, (value) => {
-    const atMs = nowMs();
+  const stop = follow(source, (value, ageMs) => {
+    const atMs = nowMs() - ageMs;
     record(atMs, value);
     if (!told) observer.see(atMs, value);
   });

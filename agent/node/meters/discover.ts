@@ -9,10 +9,10 @@ import { discoverRapl } from './rapl.ts';
 const FAMILIES: readonly ((host: MeterHost) => Discovery)[] = [discoverRapl, discoverHwmon];
 
 /** Programs describe the machine that they run on, so they are asked only where the tree is its own. */
-export function meterHost(sysfsRoot: string, plugs: readonly PlugAddress[] = []): MeterHost {
+export function meterHost(sysfsRoot: string, plugs: readonly PlugAddress[] = [], computesOn: MeterHost['computesOn'] = 'cpu'): MeterHost {
   const isOwn = sysfsRoot === HOST_ROOTS.sysfsRoot;
   const path = process.env['PATH'] ?? '';
-  return { sysfsRoot, programDirs: isOwn ? path.split(delimiter).filter((dir) => dir !== '') : [], plugs };
+  return { sysfsRoot, programDirs: isOwn ? path.split(delimiter).filter((dir) => dir !== '') : [], plugs, computesOn };
 }
 
 export function discoverMeters(host: MeterHost): Discovery {

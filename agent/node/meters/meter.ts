@@ -28,6 +28,8 @@ export type FollowedSource =
       readonly url: string;
       readonly topic: string;
       readonly ask: { readonly topic: string; readonly payload: string; readonly everyMs: number } | null;
+      /** A zero counts only after it has stood so long: some plugs throw in lone false ones. Null: at once. */
+      readonly holdZeroMs: number | null;
       readonly parser: ParserName;
     };
 
@@ -70,6 +72,8 @@ export interface MeterHost {
   /** Folders of programs; none where another machine's tree is read. */
   readonly programDirs: readonly string[];
   readonly plugs: readonly PlugAddress[];
+  /** What runs the models: a sensor that sees only a graphics card tells nothing of a processor's work. */
+  readonly computesOn: 'cpu' | 'gpu';
 }
 
 /** Where a source reads, for people. */

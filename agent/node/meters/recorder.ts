@@ -20,6 +20,8 @@ interface RecorderMemory {
 export interface RecorderTask {
   readonly meter: Meter;
   readonly memory: RecorderMemory;
+  /** Reads no more often, or at half the refresh. */
+  readonly fastestMs: number;
 }
 
 /** What a sensor showed before it is recorded. */
@@ -32,19 +34,21 @@ export interface Watched {
 export const WRITTEN = 0;
 export const STOP = 1;
 
-/** Seven minutes at the fastest rate (5 ms), after the first look. */
+/** No faster, since each reading costs CPU time that the sensor counts. */
+const FASTEST_MS = 5;
+/** Seven minutes at the fastest rate, after the first look. */
 const CAPACITY = 90_000;
 const ENDING_MS = 1000;
 
 /** Starts to sample `meter`; resolves once its refresh has been observed (1 to 5 s, longer for a slow sensor). */
-export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
+export async function recordMeter(meter: Meter, fastestMs = FASTEST_MS): Promise<MeterRecorder> {
   const shared = (bytes: number) => new SharedArrayBuffer(bytes);
   const memory: RecorderMemory = {
     header: new Int32Array(shared(8)),
     atMs: new Float64Array(shared(8 * CAPACITY)),
     values: new Float64Array(shared(8 * CAPACITY)),
   };
-  const task: RecorderTask = { meter, memory };
+  const task: RecorderTask = { meter, memory, fastestMs };
   const worker = new Worker(entryUrl('meter-worker'), { workerData: task });
   // Threads have clocks of different origin; the worker stamps on the process-wide one.
   const offsetMs = Number(process.hrtime.bigint()) / 1e6 - performance.now();
@@ -70,10 +74,19 @@ export async function recordMeter(meter: Meter): Promise<MeterRecorder> {
   };
 }
 
-/** Records the most direct sensor of this machine, or says why there is none. */
+/** Records the first of these sensors whose reading moves while it is watched; the last one, where none does. */
+export async function recordFirstMoving([meter, ...rest]: readonly [Meter, ...Meter[]], fastestMs = FASTEST_MS): Promise<MeterRecorder> {
+  const recorder = await recordMeter(meter, fastestMs);
+  const [next, ...others] = rest;
+  if (recorder.refreshMs !== null || next === undefined) return recorder;
+  await recorder.stop();
+  return recordFirstMoving([next, ...others], fastestMs);
+}
+
+/** Records the most direct sensor of this machine that shows anything, or says why there is none. */
 export async function startRecorder(host: MeterHost): Promise<Outcome<MeterRecorder>> {
   const discovery = discoverMeters(host);
-  const meter = discovery.meters[0];
-  if (meter === undefined) return failed('SENSOR_MISSING', explainNoMeter(host, discovery));
-  return ok(await recordMeter(meter));
+  const [first, ...others] = discovery.meters;
+  if (first === undefined) return failed('SENSOR_MISSING', explainNoMeter(host, discovery));
+  return ok(await recordFirstMoving([first, ...others]));
 }

@@ -31,11 +31,22 @@ export function readNow(source: PolledSource): number | null {
   return sum;
 }
 
+/** Takes a reading that is `ageMs` old. */
+type OnReading = (value: number, ageMs: number) => void;
+
 /** Calls `onReading` with each reading until the returned function is called; texts that hold none are left out, a source that ended is silent. */
-export function follow(source: FollowedSource, onReading: (value: number) => void): () => void {
+export function follow(source: FollowedSource, onReading: OnReading): () => void {
+  if (source.kind === 'topic' && source.holdZeroMs !== null) {
+    const held = holdZeros(source.holdZeroMs, onReading);
+    const stop = follow({ ...source, holdZeroMs: null }, held.take);
+    return () => {
+      stop();
+      held.stop();
+    };
+  }
   const take = (text: string) => {
     const value = PARSERS[source.parser](text);
-    if (value !== null) onReading(value);
+    if (value !== null) onReading(value, 0);
   };
   switch (source.kind) {
     case 'command':
@@ -45,6 +56,26 @@ export function follow(source: FollowedSource, onReading: (value: number) => voi
     case 'topic':
       return followTopic(source, take);
   }
+}
+
+/** Passes readings on, but a zero only once it has stood for `holdMs` with no other reading since; then as old as it is. */
+export function holdZeros(holdMs: number, onReading: OnReading): { readonly take: (value: number) => void; readonly stop: () => void } {
+  let zeroSince: number | null = null;
+  let timer: NodeJS.Timeout | undefined;
+  return {
+    take(value) {
+      const now = performance.now();
+      if (value !== 0) {
+        clearTimeout(timer);
+        zeroSince = null;
+        onReading(value, 0);
+      } else if (zeroSince === null) {
+        zeroSince = now;
+        timer = setTimeout(() => onReading(0, holdMs), holdMs);
+      } else if (now - zeroSince >= holdMs) onReading(0, 0);
+    },
+    stop: () => clearTimeout(timer),
+  };
 }
 
 function followCommand({ argv, everyMs }: FollowedSource & { kind: 'command' }, take: (text: string) => void): () => void {
