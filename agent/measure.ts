@@ -15,7 +15,7 @@ import type { Clock, Conditions, ModelBytes, Runtime, Session } from './ports.ts
 import { noEnergy, type EnergyResult } from './energy.ts';
 import { goldenMismatch, type Golden } from './golden.ts';
 import { encodeEmptyModel } from './onnx-bytes.ts';
-import { corrected, driftOf, encodeReferenceModel, REFERENCE_ID, runReference } from './reference.ts';
+import { corrected, driftOf, encodeReferenceModel, runReference, workloadName } from './reference.ts';
 import { judge } from './verdict.ts';
 
 export interface ModelUnderTest {
@@ -269,7 +269,7 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
         : await timedRuns(session, clock, plan, warm.medianMs, deadlineMs, buffer, turn);
     await turn(timed.samples.length);
     const seen = conditions.end();
-    const readings = readingsOf(blocks, plan);
+    const readings = readingsOf(blocks, plan, workloadName(runtime.identity, plan.intraOpThreads));
 
     // The latency is there: what fails from here on takes nothing from it.
     const bindingMs = await measureBinding(runtime, clock, session, buffer).catch(() => null);
@@ -321,17 +321,17 @@ function milliseconds(estimate: MedianEstimate, message: string | null): Quantit
   return { ...estimate, unit: 'ms', kind: 'measured', reason: null, message };
 }
 
-function readingsOf(blocks: readonly ReferenceBlock[], plan: Plan): ReferenceReadings | null {
+function readingsOf(blocks: readonly ReferenceBlock[], plan: Plan, workload: string): ReferenceReadings | null {
   if (blocks.length === 0) return null;
-  const readings = { id: REFERENCE_ID, blocks: [...blocks], moved: null };
-  return { ...readings, moved: driftOf(readings, plan.referenceBaseline)?.moved ?? null };
+  const readings = { workload, baseline: plan.referenceBaselines[workload] ?? null, blocks: [...blocks] };
+  return { ...readings, moved: driftOf(readings)?.moved ?? null };
 }
 
 /** null where the reference moved by no more than it can tell: then correcting would only add its noise. */
 function correctedLatency(samples: readonly number[], readings: ReferenceReadings, plan: Plan): Quantity | null {
-  const drift = driftOf(readings, plan.referenceBaseline);
+  const drift = driftOf(readings);
   if (drift?.isSeen !== true) return null;
-  const estimate = corrected(samples, readings, plan.referenceBaseline, plan.level);
+  const estimate = corrected(samples, readings, plan.level);
   if (estimate === null) return null;
   const message = `The reference workload moved by ${(100 * drift.moved).toPrecision(2)} %: this is the figure at the speed of the device's baseline.`;
   return milliseconds(estimate, message);

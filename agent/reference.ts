@@ -1,12 +1,17 @@
 // The reference workload: one small net that never changes, run before, between and after the timed runs. What it takes tells how fast the
 // device is just then, so that a slow minute is not taken for a slow model (interleaving: Kalibera & Jones, ISMM'13). Pure but for the block.
-import type { Interval, Plan, ReferenceBlock, ReferenceReadings } from '@ofa-fleet/shared/measurement.ts';
+import type { Interval, ReferenceBlock, ReferenceReadings } from '@ofa-fleet/shared/measurement.ts';
 import { estimateMedian, relativeHalfWidth, type MedianEstimate } from '@ofa-fleet/shared/statistics.ts';
 import { encodeOnnx } from './onnx-bytes.ts';
-import type { Clock, Session } from './ports.ts';
+import type { Clock, RuntimeIdentity, Session } from './ports.ts';
 
-/** Changes with the model below: readings of different references are never compared. */
-export const REFERENCE_ID = 'convolutions-1';
+/** Changes with the model below. */
+const REFERENCE_ID = 'convolutions-1';
+
+/** Readings of different workloads are never compared. */
+export function workloadName({ name, version }: RuntimeIdentity, threads: number): string {
+  return `${REFERENCE_ID} on ${name} ${version}, ${threads} thread(s)`;
+}
 
 /** A block's runs: the first ones refill the caches that the model under test has emptied, and are not counted. */
 const REFILL_RUNS = 5;
@@ -68,8 +73,8 @@ export interface Drift {
   readonly isSeen: boolean;
 }
 
-/** Against the device's baseline where the plan has one, else against the first block. */
-export function driftOf({ blocks }: ReferenceReadings, baseline: Plan['referenceBaseline']): Drift | null {
+/** Against the device's baseline where one is known, else against the first block. */
+export function driftOf({ blocks, baseline }: Pick<ReferenceReadings, 'blocks' | 'baseline'>): Drift | null {
   const first = blocks[0];
   if (first === undefined) return null;
   const from = baseline ?? { medianMs: first.medianMs, relativeHalfWidth: first.relativeHalfWidth ?? 0 };
@@ -88,12 +93,7 @@ export function driftOf({ blocks }: ReferenceReadings, baseline: Plan['reference
  * The runs as they would have been at the baseline's speed: raw · R0 / R(t), R linear in its logarithm between neighbouring blocks; the
  * interval holds what the blocks and the baseline cannot tell.
  */
-export function corrected(
-  samples: readonly number[],
-  { blocks }: ReferenceReadings,
-  baseline: Plan['referenceBaseline'],
-  level: number,
-): MedianEstimate | null {
+export function corrected(samples: readonly number[], { blocks, baseline }: ReferenceReadings, level: number): MedianEstimate | null {
   const [first] = blocks;
   const last = blocks[blocks.length - 1];
   if (first === undefined || last === undefined || blocks.some((block) => block.relativeHalfWidth === null)) return null;

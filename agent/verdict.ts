@@ -1,7 +1,7 @@
 // Judges a measurement: what was seen around the timed runs, as findings with sentences, and whether the number may be believed. Pure.
 import type { Plan, ReferenceReadings, RunConditions, Verdict } from '@ofa-fleet/shared/measurement.ts';
-import { DRIFT_LIMIT, driftOf } from './reference.ts';
 import { estimateMedian, medianAbsoluteDeviation, relativeHalfWidth, type MedianEstimate } from '@ofa-fleet/shared/statistics.ts';
+import { DRIFT_LIMIT, driftOf } from './reference.ts';
 
 export interface Evidence {
   readonly plan: Plan;
@@ -138,10 +138,10 @@ function drift({ samples, plan, estimate }: Evidence): readonly Finding[] {
 }
 
 /** The device itself got slower or faster, by what the reference workload says. */
-function referenceDrift({ reference, plan }: Evidence): readonly Finding[] {
-  const drift = reference === null ? null : driftOf(reference, plan.referenceBaseline);
-  if (drift?.isSeen !== true || Math.abs(drift.moved) <= DRIFT_LIMIT) return [];
-  const against = plan.referenceBaseline === null ? 'its first block' : "the device's baseline";
+function referenceDrift({ reference }: Evidence): readonly Finding[] {
+  const drift = reference === null ? null : driftOf(reference);
+  if (reference === null || drift?.isSeen !== true || Math.abs(drift.moved) <= DRIFT_LIMIT) return [];
+  const against = reference.baseline === null ? 'its first block' : "the device's baseline";
   return [
     {
       reason: 'DRIFT',

@@ -3,8 +3,9 @@
 import { z } from 'zod';
 import { REASONS } from './outcome.ts';
 
-/** What the reference workload takes on a device that is as it should be. */
+/** What the reference workload takes on a device that is as it should be, and what another process may differ by. */
 const baselineSchema = z.object({ medianMs: z.number().positive(), relativeHalfWidth: z.number().min(0) });
+export type ReferenceBaseline = Readonly<z.infer<typeof baselineSchema>>;
 
 export const planSchema = z.object({
   /** `gap:<ms>`: a fixed idle time before each run, as an application has it; `sustained`: minutes without a pause, until the device is as warm as it gets. */
@@ -22,8 +23,8 @@ export const planSchema = z.object({
   capMs: z.number().min(100).max(600_000),
   /** Relative half-width asked of energy per inference; null: no energy asked. */
   energyRelativeHalfWidth: z.number().min(0.001).max(0.5).nullable(),
-  /** Of the device that measures; null: none is known, so drift is told from the measurement's own beginning. */
-  referenceBaseline: baselineSchema.nullable().default(null),
+  /** Of the device that measures, by workload (`ReferenceReadings.workload`); without one drift is told from the measurement's own beginning. */
+  referenceBaselines: z.record(z.string().max(512), baselineSchema).default({}),
 });
 export type Plan = Readonly<z.infer<typeof planSchema>>;
 
@@ -37,7 +38,7 @@ export const DEFAULT_PLAN: Plan = {
   minEffectiveSamples: 30,
   capMs: 30_000,
   energyRelativeHalfWidth: null,
-  referenceBaseline: null,
+  referenceBaselines: {},
 };
 
 /** Names how a number came about; numbers with different protocol ids are not compared. */
@@ -93,8 +94,10 @@ const referenceBlockSchema = z.object({
 export type ReferenceBlock = Readonly<z.infer<typeof referenceBlockSchema>>;
 
 export const referenceSchema = z.object({
-  /** Name of the workload: blocks of different ones are not compared. */
-  id: text,
+  /** Model, runtime and threads: blocks of different workloads are not compared. */
+  workload: text,
+  /** The plan's for this workload. */
+  baseline: baselineSchema.nullable(),
   blocks: z.array(referenceBlockSchema).max(256),
   /** Largest change against the baseline (else the first block), as a share; null: nothing to compare with. */
   moved: z.number().nullable(),
@@ -167,3 +170,8 @@ export const measurementSchema = z.object({
   provenance: provenanceSchema,
 });
 export type Measurement = Readonly<z.infer<typeof measurementSchema>>;
+
+/** The latency that stands for the model on its device: at the speed of the device's baseline where the reference workload moved, else as timed. */
+export function latencyOf({ corrected, latency }: Pick<Measurement, 'corrected' | 'latency'>): Quantity {
+  return corrected ?? latency;
+}

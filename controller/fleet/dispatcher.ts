@@ -29,7 +29,9 @@ import {
   renewLease,
   type Job,
 } from '../store/jobs.ts';
+import { findHealth } from '../store/device-health.ts';
 import { findManifestRef } from '../store/manifests.ts';
+import { baselinesOf, waitMs } from './device-health.ts';
 import type { JobEnd } from './fleet.ts';
 import {
   countAttempt,
@@ -76,9 +78,10 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
 
   let purgedAt = -Infinity;
 
-  async function grantOf(job: Job): Promise<Grant> {
+  async function grantOf(job: Job, deviceId: string): Promise<Grant> {
     const manifest = await findManifestRef(db, job.manifest_sha256);
     if (manifest === null) throw new Error(`job ${job.job_id} names the manifest ${job.manifest_sha256}, which is not in the table`);
+    const plan = planSchema.parse(JSON.parse(job.plan_json));
     return {
       jobId: job.job_id,
       attempt: job.attempt,
@@ -87,7 +90,7 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
       leaseMs: job.lease_ms,
       deadlineMs: job.deadline_ms,
       manifest,
-      plan: planSchema.parse(JSON.parse(job.plan_json)),
+      plan: { ...plan, referenceBaselines: baselinesOf(await findHealth(db, deviceId)) },
     };
   }
 
@@ -124,6 +127,9 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
     },
 
     async next(asker, now) {
+      const wait = waitMs(await findHealth(db, asker.deviceId), now);
+      if (wait > 0 && (await heldBy(db, asker.deviceId)).length === 0)
+        return { none: true, retryAfterMs: Math.min(limits.maxRetryAfterMs, wait) };
       const granted = await db.transaction().execute(async (tx): Promise<Job | null> => {
         const held = (await heldBy(tx, asker.deviceId))[0];
         if (held !== undefined) {
@@ -150,7 +156,7 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
         });
         return leased;
       });
-      if (granted !== null) return { none: false, grant: await grantOf(granted) };
+      if (granted !== null) return { none: false, grant: await grantOf(granted, asker.deviceId) };
       const notBefore = await nextNotBefore(db, asker.deviceClass, now);
       return { none: true, retryAfterMs: Math.min(limits.idleRetryMs, notBefore === null ? Infinity : notBefore - now) };
     },

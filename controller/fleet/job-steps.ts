@@ -18,6 +18,8 @@ import {
   type Job,
 } from '../store/jobs.ts';
 import type { AttemptOutcome, JobState } from '../store/schema.ts';
+import { findHealth, saveHealth } from '../store/device-health.ts';
+import { afterMeasurement } from './device-health.ts';
 import type { JobEnd } from './fleet.ts';
 
 export interface DispatchLimits {
@@ -195,6 +197,7 @@ export async function onResult(
   }
   const late = job.state === 'QUEUED';
   await insertResult(tx, { ...row, late: late ? 1 : 0 });
+  if (outcome.ok) await saveHealth(tx, asker.deviceId, afterMeasurement(await findHealth(tx, asker.deviceId), outcome.value, now));
   const done = await finish(tx, job, outcome.ok ? 'SUCCEEDED' : 'FAILED', 'RESULT', now, null);
   return ruling(late ? 'accepted-late' : 'accepted', done.version, { ended: [{ jobId: job.job_id, deviceId: asker.deviceId, outcome }] });
 }

@@ -88,12 +88,25 @@ function measurementSection(
   return section(anchors.measurement(jobId), `Measurement ${escape(jobId)}`, [
     `subnet <a href="#${anchors.subnet(subnetId)}">${subnetId}</a> on ${escape(deviceClass)} (${escape(deviceId)}), ${purpose}, try ${attempt}${believed || purpose === 'energy' || purpose === 'repeat' ? '' : '; doubtful, and not used'}`,
     `median ${latency.value ?? 'none'} ms, 95 % interval ${latency.ci === null ? 'none' : `${latency.ci.lo} to ${latency.ci.hi} ms (${escape(latency.ci.method)})`}; n = ${latency.n}, effective n = ${latency.nEff}; verdict: ${verdict.state}`,
+    referenceLine(measurement),
     list('findings', findings),
     `load ${measurement.loadMs ?? 'none'} ms, first run ${measurement.firstRunMs ?? 'none'} ms, ${measurement.warmUpRuns ?? 'no'} runs of warm-up, binding alone ${measurement.bindingMs ?? 'not measured'} ms, p90 ${measurement.p90Ms ?? 'none'}, p99 ${measurement.p99Ms ?? 'none'}, max ${measurement.maxMs ?? 'none'} ms`,
     energyLine(measurement),
     pre(`${measurement.protocolId}\n${JSON.stringify(provenance)}`),
     list(`raw times of the ${latency.n > samplesMs.length ? `first runs of ${latency.n}` : 'runs'}, ms, in order`, samplesMs.map(String)),
   ]); // prettier-ignore
+}
+
+/** How fast the device was, and what the figure is at the speed of its baseline. */
+function referenceLine({ reference, corrected }: Measurement): string {
+  if (reference === null) return 'reference workload: not run';
+  const blocks = reference.blocks.map(({ medianMs, afterRuns }) => `${medianMs} ms after ${afterRuns} runs`).join(', ');
+  const baseline = reference.baseline === null ? 'no baseline yet' : `baseline ${reference.baseline.medianMs} ms`;
+  const figure =
+    corrected?.value == null
+      ? 'not corrected'
+      : `corrected median ${corrected.value} ms (${corrected.ci === null ? 'no interval' : `${corrected.ci.lo} to ${corrected.ci.hi} ms`}), which is what the search was told`;
+  return `reference workload ${escape(reference.workload)}: ${blocks}; ${baseline}; ${figure}`;
 }
 
 function energyLine({ energy }: Measurement): string {

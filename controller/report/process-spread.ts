@@ -1,6 +1,6 @@
 // How much processes of one model differ on a device class, beyond what a single process can know of itself: each is a new draw of the memory
 // layout (Kalibera & Jones, ISMM'13: repeat at the level that varies), at another time. Taken from subnets measured twice; it widens every interval.
-import type { Interval } from '@ofa-fleet/shared/measurement.ts';
+import { latencyOf, type Interval } from '@ofa-fleet/shared/measurement.ts';
 import { studentT } from '@ofa-fleet/shared/statistics.ts';
 import type { LatencyEstimate } from '../search/trial.ts';
 import type { CampaignMeasurement } from '../store/campaigns.ts';
@@ -19,9 +19,10 @@ export const LEAST_PAIRS = 3;
 export function processSpread(measurements: readonly CampaignMeasurement[], deviceClass: string): ProcessSpread | null {
   const usable = measurements.filter((one) => one.deviceClass === deviceClass && one.measurement.verdict.state === 'valid');
   const squares = usable.flatMap(({ purpose, subnetId, measurement }) => {
-    const first = usable.find((one) => one.purpose === 'search' && one.subnetId === subnetId)?.measurement.latency.value;
-    const again = purpose === 'repeat' ? measurement.latency.value : null;
-    return first == null || again === null ? [] : [Math.log(again / first) ** 2];
+    const first = usable.find((one) => one.purpose === 'search' && one.subnetId === subnetId);
+    if (first === undefined || purpose !== 'repeat') return [];
+    const [once, again] = [latencyOf(first.measurement).value, latencyOf(measurement).value];
+    return once === null || again === null ? [] : [Math.log(again / once) ** 2];
   });
   if (squares.length < LEAST_PAIRS) return null;
   // the difference of two independent draws has twice the variance of one

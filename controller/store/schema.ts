@@ -110,6 +110,12 @@ interface QuarantineTable {
   at: Millis;
 }
 
+/** `DeviceHealth` as JSON: only its own rules read it. */
+interface DeviceHealthTable {
+  device_id: string;
+  health_json: string;
+}
+
 interface ManifestTable {
   manifest_sha256: string;
   bytes: number;
@@ -252,6 +258,7 @@ export interface Schema {
   job_result: JobResultTable;
   job_evidence: JobEvidenceTable;
   quarantine: QuarantineTable;
+  device_health: DeviceHealthTable;
   manifest: ManifestTable;
   deployment: DeploymentTable;
   reported: ReportedTable;
@@ -365,10 +372,17 @@ CREATE TABLE served_check (
 CREATE INDEX served_check_campaign ON served_check (campaign_id, id);
 `;
 
+const DEVICE_HEALTH = `
+CREATE TABLE device_health (
+  device_id TEXT PRIMARY KEY REFERENCES device (device_id), health_json TEXT NOT NULL
+) STRICT;
+`;
+
 /** In order of name; a released migration is never edited, the next change is a new one. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   '001-first': { up: (db) => runScript(db, FIRST) },
   '002-comparison': { up: (db) => runScript(db, COMPARISON) },
+  '003-device-health': { up: (db) => runScript(db, DEVICE_HEALTH) },
 };
 
 async function runScript(db: Kysely<unknown>, script: string): Promise<void> {

@@ -1,6 +1,6 @@
 // What one device class says of one subnet: the number that the search is told and the measurements behind it, or why there is none.
 import { z } from 'zod';
-import { intervalSchema, type Interval, type Measurement } from '@ofa-fleet/shared/measurement.ts';
+import { intervalSchema, latencyOf, type Interval, type Measurement } from '@ofa-fleet/shared/measurement.ts';
 import { failed, REASONS, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
 
 /** A measurement that is suspect or invalid is made again, at most so many times in all. */
@@ -46,8 +46,9 @@ export function settle(tries: readonly Try[], error: number): Told | null {
   const isAbsence = !last.outcome.ok && last.outcome.reason === 'EXPIRED';
   if (isAbsence && absences <= MAX_ABSENCES) return null;
   const usable = tries.flatMap(({ jobId, outcome }) => {
-    if (!outcome.ok || outcome.value.verdict.state === 'invalid' || outcome.value.latency.value === null) return [];
-    return [{ jobId, state: outcome.value.verdict.state, value: outcome.value.latency.value, ci: outcome.value.latency.ci }];
+    if (!outcome.ok || outcome.value.verdict.state === 'invalid') return [];
+    const { value, ci } = latencyOf(outcome.value);
+    return value === null ? [] : [{ jobId, state: outcome.value.verdict.state, value, ci }];
   });
   const valid = usable.find(({ state }) => state === 'valid');
   if (valid === undefined && last.outcome.ok && tries.length - absences < MAX_TRIES) return null;

@@ -264,7 +264,7 @@ describe('the reference workload', () => {
       plan,
     });
   };
-  const baseline = { medianMs: 1, relativeHalfWidth: 0.003 };
+  const referenceBaselines = { 'convolutions-1 on onnxruntime-node 0, 1 thread(s)': { medianMs: 1, relativeHalfWidth: 0.003 } };
 
   it('runs before and after the timed runs, and between them where these take long', async () => {
     const short = value((await onDevice(() => 1)).outcome);
@@ -277,13 +277,13 @@ describe('the reference workload', () => {
   });
 
   it('changes nothing on a device that is as it was', async () => {
-    const m = value((await onDevice(() => 1, { referenceBaseline: baseline })).outcome);
+    const m = value((await onDevice(() => 1, { referenceBaselines })).outcome);
     expect([m.corrected, m.verdict.state]).toEqual([null, 'valid']);
     expect(Math.abs(m.reference?.moved ?? NaN)).toBeLessThan(0.01);
   });
 
   it('gives back the speed of the baseline to a device that is 7 % slower throughout, and keeps the raw figure', async () => {
-    const m = value((await onDevice(() => 1.07, { referenceBaseline: baseline })).outcome);
+    const m = value((await onDevice(() => 1.07, { referenceBaselines })).outcome);
     expect(m.latency.value).toBeGreaterThan(10.6);
     expect(m.corrected?.value).toBeGreaterThan(9.9);
     expect(m.corrected?.value).toBeLessThan(10.1);
@@ -293,7 +293,7 @@ describe('the reference workload', () => {
   });
 
   it('says DRIFT of a device that moved by more than a tenth, corrected or not', async () => {
-    const m = value((await onDevice(() => 1.2, { referenceBaseline: baseline })).outcome);
+    const m = value((await onDevice(() => 1.2, { referenceBaselines })).outcome);
     expect(reasons(m)).toEqual(['DRIFT']);
     expect(m.corrected?.value).toBeCloseTo(10, 0);
     expect(m.verdict.findings.find(({ reason }) => reason === 'DRIFT')?.message).toContain(
@@ -303,7 +303,7 @@ describe('the reference workload', () => {
 
   it('follows a device that slows down while it is measured', async () => {
     // 9 % over a minute: less than either half of the runs could show alone
-    const warming = await onDevice((now) => 1 + (0.09 * now) / 60_000, { minTimedMs: 20_000, capMs: 60_000, referenceBaseline: baseline });
+    const warming = await onDevice((now) => 1 + (0.09 * now) / 60_000, { minTimedMs: 20_000, capMs: 60_000, referenceBaselines });
     const m = value(warming.outcome);
     expect(m.latency.value).toBeGreaterThan(10.1);
     expect(Math.abs((m.corrected?.value ?? NaN) - 10)).toBeLessThan(0.05);
@@ -311,7 +311,7 @@ describe('the reference workload', () => {
 
   it('corrects nothing where the reference itself is too noisy to tell', async () => {
     const noise = jitter();
-    const { outcome } = await play({ runMs: () => 10, referenceMs: () => 1.05 + 0.4 * noise(), plan: { referenceBaseline: baseline } });
+    const { outcome } = await play({ runMs: () => 10, referenceMs: () => 1.05 + 0.4 * noise(), plan: { referenceBaselines } });
     expect(value(outcome).corrected).toBeNull();
   });
 

@@ -54,6 +54,39 @@ describe('a job', () => {
     (await dispatcher.update(asker(device, boot), update, now)).verdict;
   const row = () => db.selectFrom('job').selectAll().where('job_id', '=', jobId).executeTakeFirstOrThrow();
 
+  it('is granted with the baseline of the device that gets it, once three of its measurements have made one', async () => {
+    const workload = 'convolutions-1 on onnxruntime-node 1.30.0, 1 thread(s)';
+    for (let n = 0; n < 3; n++) {
+      const grant = await dispatcher.next(asker('dev-a'), now);
+      if (grant.none) throw new Error('no grant');
+      expect(grant.grant.plan.referenceBaselines).toEqual({});
+      const reference = { workload, baseline: null, blocks: [{ afterRuns: 0, medianMs: 2, relativeHalfWidth: 0.01 }], moved: null };
+      const outcome = ok({ ...measurementOf(5), reference });
+      await say('dev-a', { phase: 'result', jobId: grant.grant.jobId, attempt: grant.grant.attempt, outcome });
+      await dispatcher.enqueue({ key: `k${n}`, deviceClass: 'c', manifest: manifestOf(0), plan: DEFAULT_PLAN }, now);
+    }
+    const own = await dispatcher.next(asker('dev-a'), now);
+    expect(own.none ? null : own.grant.plan.referenceBaselines[workload]?.medianMs).toBe(2);
+    await dispatcher.enqueue({ key: 'other', deviceClass: 'c', manifest: manifestOf(0), plan: DEFAULT_PLAN }, now);
+    const others = await dispatcher.next(asker('dev-b'), now);
+    expect(others.none ? null : others.grant.plan.referenceBaselines).toEqual({});
+  });
+
+  it('is not granted to a device whose last three measurements were invalid, but to it again ten minutes later', async () => {
+    for (let n = 0; n < 3; n++) {
+      const attempt = (await grantTo('dev-a')) as number;
+      const held = (await row()).job_id;
+      await say('dev-a', { phase: 'result', jobId: held, attempt, outcome: ok(measurementOf(5, 'invalid')) });
+      ({ jobId } = await dispatcher.enqueue({ key: `k${n}`, deviceClass: 'c', manifest: manifestOf(0), plan: DEFAULT_PLAN }, now));
+    }
+    expect(await dispatcher.next(asker('dev-a'), now)).toEqual({ none: true, retryAfterMs: 600_000 });
+    expect(await grantTo('dev-b')).toBe(1);
+    await dispatcher.cancel(jobId, now);
+    await dispatcher.enqueue({ key: 'later', deviceClass: 'c', manifest: manifestOf(0), plan: DEFAULT_PLAN }, now);
+    now += 600_000;
+    expect((await dispatcher.next(asker('dev-a'), now)).none).toBe(false);
+  });
+
   it('is granted again under the same attempt to the device that lost its grant, and to nobody else', async () => {
     expect([await grantTo('dev-a'), await grantTo('dev-a'), await grantTo('dev-b')]).toEqual([1, 1, null]);
   });
