@@ -36,7 +36,7 @@ export async function fleet(options: FleetOptions, context: Context): Promise<nu
   }
   const rows = devices.map((device) => [
     device.name,
-    device.presence,
+    device.quarantine === null ? device.presence : `${device.presence}, in quarantine`,
     device.deviceClass,
     device.info === null ? '' : `${device.info.runtime.name} on ${device.info.cpuModel}, ${device.info.cores} cores`,
     device.info === null || device.info.sensors.length === 0 ? 'no energy sensor' : device.info.sensors.join(', '),
@@ -45,6 +45,7 @@ export async function fleet(options: FleetOptions, context: Context): Promise<nu
       : `serves ${device.activeManifestSha256.slice(0, 12)} at ${device.serveUrl ?? 'no HTTP address'}`,
   ]);
   for (const line of table(['name', 'presence', 'class', 'runs', 'energy', 'model'], rows)) context.print(line);
+  for (const { name, quarantine } of devices) if (quarantine !== null) context.print(`${name} is in quarantine: ${quarantine}`);
   return EXIT.done;
 }
 

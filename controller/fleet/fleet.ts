@@ -13,6 +13,8 @@ export interface FleetDevice {
   readonly activeManifestSha256: string | null;
   /** Where the device itself serves inference over HTTP, as it reports it, e.g. `http://127.0.0.1:40123`; null where it does not. */
   readonly serveUrl: string | null;
+  /** Why its measurements are not asked for at present; null where they are. */
+  readonly quarantine: string | null;
 }
 
 /** The end of a job: exactly one for each, committed before it is told. `failed` is a censored result (rejected, exhausted, expired). */

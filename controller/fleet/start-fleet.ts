@@ -7,6 +7,7 @@ import type { BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Db } from '../store/database.ts';
 import { listReported } from '../store/deployments.ts';
+import { listHealth } from '../store/device-health.ts';
 import { findDevice, listDevices, listPresence, savePresence } from '../store/devices.ts';
 import { insertManifestOnce } from '../store/manifests.ts';
 import { createBlockServer } from './block-server.ts';
@@ -197,7 +198,7 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
     brokerUrl,
     createToken: (options) => createToken(db, options, now()),
     async devices() {
-      const [rows, saved, reported] = await Promise.all([listDevices(db), listPresence(db), listReported(db)]);
+      const [rows, saved, reported, health] = await Promise.all([listDevices(db), listPresence(db), listReported(db), listHealth(db)]);
       return rows.map((row): FleetDevice => {
         const lastSeenAt = saved.find(({ device_id }) => device_id === row.device_id)?.last_seen_at ?? row.enrolled_at;
         const report = reported.find(({ device_id }) => device_id === row.device_id);
@@ -210,6 +211,7 @@ export async function startFleet(settings: FleetSettings): Promise<Outcome<Fleet
           presence: state === 'offline' && now() - lastSeenAt >= STALE_MS ? 'stale' : state,
           activeManifestSha256: report?.active_manifest_sha256 ?? null,
           serveUrl: report?.serve_url ?? null,
+          quarantine: health.get(row.device_id)?.quarantine?.message ?? null,
         };
       });
     },

@@ -15,3 +15,9 @@ export async function saveHealth(db: Db, deviceId: string, health: DeviceHealth)
     .onConflict((conflict) => conflict.column('device_id').doUpdateSet(row))
     .execute();
 }
+
+/** By device id; devices that never measured are not in it. */
+export async function listHealth(db: Db): Promise<ReadonlyMap<string, DeviceHealth>> {
+  const rows = await db.selectFrom('device_health').selectAll().execute();
+  return new Map(rows.map(({ device_id, health_json }) => [device_id, healthSchema.parse(JSON.parse(health_json))]));
+}

@@ -64,7 +64,7 @@ export async function createStandInFleet(
     createToken: () => Promise.resolve('token'),
     devices: () =>
       Promise.resolve(
-        deviceClasses.map((name) => ({ deviceId: `device-${name}`, name, deviceClass: name, info: null, presence: 'online' as const, activeManifestSha256: null, serveUrl: null })), // prettier-ignore
+        deviceClasses.map((name) => ({ deviceId: `device-${name}`, name, deviceClass: name, info: null, presence: 'online' as const, activeManifestSha256: null, serveUrl: null, quarantine: null })), // prettier-ignore
       ),
     async enqueue({ key, deviceClass, manifestSha256, plan }) {
       const known = await db.selectFrom('job').select('job_id').where('dedupe_key', '=', key).executeTakeFirst();
