@@ -26,9 +26,8 @@ for await (const line of createInterface({ input: process.stdin })) {
   if (what === 'profile') {
     answer = await profiled(() => steps(Number(number)));
   } else {
-    const before = { tensors: tf.memory().numTensors, rssBytes: rssBytes() };
     const seconds = await steps(Number(number));
-    answer = { seconds, before, after: { tensors: tf.memory().numTensors, rssBytes: rssBytes() } };
+    answer = { seconds, after: { tensors: tf.memory().numTensors, rssBytes: rssBytes() } };
   }
   process.stdout.write(`${JSON.stringify(answer)}\n`);
 }

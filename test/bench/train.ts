@@ -1,6 +1,7 @@
 // `npm run bench:train`: training images per second of the elastic supernet with distillation from its largest net, native TensorFlow and WebAssembly
-// beside Once-For-All's own code in PyTorch where it is here; same net, batch and threads, in turns; then where the time goes and whether memory
-// stays flat. PyTorch: OFA_REPO=a clone of github.com/mit-han-lab/once-for-all, OFA_PYTHON=a Python with torch (pip install torch numpy pyyaml tqdm).
+// beside Once-For-All's own code in PyTorch where it is here; same net, batch and threads, in turns; then where the time goes (`--profile-steps`) and
+// whether memory stays flat (`--memory-steps 1000 --repeats 0`). For PyTorch, OFA_REPO names a clone of github.com/mit-han-lab/once-for-all and
+// OFA_PYTHON a Python with all that it imports: pip install torch torchvision pillow numpy pyyaml tqdm (CPU builds do).
 import { spawn } from 'node:child_process';
 import { cpus } from 'node:os';
 import { createInterface } from 'node:readline';
@@ -34,7 +35,6 @@ interface Trainer {
 
 interface Run {
   readonly seconds: number;
-  readonly before: { readonly tensors: number; readonly rssBytes: number };
   readonly after: { readonly tensors: number; readonly rssBytes: number };
 }
 
@@ -88,6 +88,18 @@ function printProfile(arm: string, { seconds, operators }: OperatorTimes): void 
   );
 }
 
+/** Tensors and resident memory after the first hundred steps, when every parameter has its momentum and the heap its size, halfway, and at the end. */
+async function printMemory(arm: string, trainer: Trainer, last: number): Promise<void> {
+  const seen: string[] = [];
+  let done = 0;
+  for (const at of [100, Math.round(last / 2), last].filter((steps, i, all) => steps > (all[i - 1] ?? 0))) {
+    const { after } = (await trainer.ask('run', at - done)) as Run;
+    seen.push(`${at}: ${after.tensors} tensors, ${(after.rssBytes / 1e6).toFixed(0)} MB`);
+    done = at;
+  }
+  console.log(`  ${arm}, memory after steps ${seen.join('; ')}`);
+}
+
 console.log(
   `${cpus()[0]?.model.trim() ?? ''}; batch ${batch}, float32, random images in memory; median (least–most) of ${values.repeats} turns`,
 );
@@ -99,7 +111,7 @@ for (const net of NETS.filter(({ name }) => values.nets.split(',').includes(name
       const started = values.arms.split(',').map((arm) => ({ arm, trainer: startArm(arm, net, subnets, threads) }));
       const running = started.filter((each): each is { arm: string; trainer: Trainer } => each.trainer !== null);
       console.log(`\n${net.name}, ${net.space.classes} classes, ${subnets} subnet(s) a step, ${threads} thread(s):`);
-      for (const { trainer } of running) await trainer.ask('run', 1);
+      if (Number(values.repeats) > 0) for (const { trainer } of running) await trainer.ask('run', 1);
       const rates = running.map((): number[] => []);
       for (let turn = 0; turn < Number(values.repeats); turn++) {
         for (const [i, { trainer }] of running.entries()) {
@@ -107,19 +119,12 @@ for (const net of NETS.filter(({ name }) => values.nets.split(',').includes(name
           rates[i]?.push((steps * batch) / seconds);
         }
       }
-      table(running.map(({ arm }) => arm), rates); // prettier-ignore
+      if (Number(values.repeats) > 0) table(running.map(({ arm }) => arm), rates); // prettier-ignore
       for (const { arm, trainer } of running.filter((each) => !each.arm.startsWith('pytorch'))) {
         if (Number(values['profile-steps']) > 0) {
           printProfile(arm, (await trainer.ask('profile', Number(values['profile-steps']))) as OperatorTimes);
         }
-        if (Number(values['memory-steps']) > 0) {
-          await trainer.ask('run', 100); // momenta of parameters that few subnets have, and the heap's first growth
-          const { before, after } = (await trainer.ask('run', Number(values['memory-steps']))) as Run;
-          const megabytes = (bytes: number) => (bytes / 1e6).toFixed(0);
-          console.log(
-            `    ${arm}, ${values['memory-steps']} steps: tensors ${before.tensors} -> ${after.tensors}, resident ${megabytes(before.rssBytes)} -> ${megabytes(after.rssBytes)} MB`,
-          );
-        }
+        if (Number(values['memory-steps']) > 0) await printMemory(arm, trainer, Number(values['memory-steps']));
       }
       for (const { trainer } of running) trainer.stop();
     }
