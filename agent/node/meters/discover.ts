@@ -3,10 +3,19 @@ import { delimiter, join } from 'node:path';
 import { HOST_ROOTS } from '../host-files.ts';
 import type { Discovery, MeterHost, PlugAddress } from './meter.ts';
 import { discoverHwmon } from './hwmon.ts';
+import { discoverIna3221 } from './ina3221.ts';
+import { discoverPmic } from './pmic.ts';
 import { discoverRapl } from './rapl.ts';
+import { discoverTegrastats } from './tegrastats.ts';
 
 /** Most direct first. */
-const FAMILIES: readonly ((host: MeterHost) => Discovery)[] = [discoverRapl, discoverHwmon];
+const FAMILIES: readonly ((host: MeterHost) => Discovery)[] = [
+  discoverRapl,
+  discoverIna3221,
+  discoverTegrastats,
+  discoverPmic,
+  discoverHwmon,
+];
 
 /** Programs describe the machine that they run on, so they are asked only where the tree is its own. */
 export function meterHost(sysfsRoot: string, plugs: readonly PlugAddress[] = [], computesOn: MeterHost['computesOn'] = 'cpu'): MeterHost {

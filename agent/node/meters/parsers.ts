@@ -1,10 +1,14 @@
 // Every grammar in which a sensor tells a reading, by the name under which a meter asks for it (a function cannot be sent to a thread).
+import { parsePmicAdc } from './pmic-adc.ts';
+import { parseTegrastats } from './tegrastats-line.ts';
 
 /** Joules or watts; null where the text holds no reading. Never throws. */
 export type Parser = (text: string) => number | null;
 
 export const PARSERS = {
   number: parseNumber,
+  tegrastats: parseTegrastats,
+  pmic: parsePmicAdc,
 } as const satisfies Readonly<Record<string, Parser>>;
 
 export type ParserName = keyof typeof PARSERS;

@@ -10,8 +10,30 @@ const LSB_JOULES = 2 ** -14;
 const GAIN = 0.05;
 
 interface Zone {
+  /** Name of its folder, which no other zone has, e.g. `intel-rapl:0:1`. */
   readonly folder: string;
+  readonly path: string;
   readonly name: string;
+}
+
+const ZONE = /^(intel|amd)-rapl(-mmio)?:\d+(:\d+)*$/;
+/** Control type, package, subzone. */
+const DEPTH = 3;
+
+/** All zones, each once: the class shows them side by side and inside each other, and the devices that it points to a third time. */
+function findZones(sysfsRoot: string): readonly Zone[] {
+  const found = new Map<string, Zone>();
+  const look = (base: string, depth: number): void => {
+    for (const folder of listNames(base)) {
+      if (!/^(intel|amd)-rapl/.test(folder)) continue;
+      const path = join(base, folder);
+      const name = ZONE.test(folder) && !found.has(folder) ? readText(join(path, 'name')) : null;
+      if (name !== null) found.set(folder, { folder, path, name });
+      if (depth > 1) look(path, depth - 1);
+    }
+  };
+  for (const base of ['class/powercap', 'devices/virtual/powercap']) look(join(sysfsRoot, base), DEPTH);
+  return [...found.values()];
 }
 
 interface Package {
@@ -41,35 +63,38 @@ function sumOf(packages: readonly Package[]): Meter | null {
  * and `intel-rapl-mmio` shows the same package a second time, which is taken only where the first cannot be read.
  */
 export function discoverRapl({ sysfsRoot }: MeterHost): Discovery {
-  const base = join(sysfsRoot, 'class/powercap');
-  const zones: readonly Zone[] = listNames(base).flatMap((folder) => {
-    const name = /^(intel|amd)-rapl(-mmio)?:\d+(:\d+)?$/.test(folder) ? readText(join(base, folder, 'name')) : null;
-    return name === null ? [] : [{ folder, name }];
-  });
+  const zones = findZones(sysfsRoot);
   const packages = new Map<string, Package>();
+  const dark = new Set<string>();
   const unusable: Unusable[] = [];
   const skip = (sensor: string, message: string) => unusable.push({ sensor: `rapl ${sensor}`, reason: 'SENSOR_MISSING', message });
   // The register interface before its mmio twin.
   const candidates = zones
     .filter((zone) => zone.name.startsWith('package'))
     .sort((a, b) => Number(a.folder.includes('mmio')) - Number(b.folder.includes('mmio')));
-  for (const { folder, name } of candidates) {
-    const path = join(base, folder, 'energy_uj');
+  for (const { folder, path: zone, name } of candidates) {
+    const path = join(zone, 'energy_uj');
     if (packages.has(name)) {
       skip(`${name} (${folder})`, `${folder} shows ${name} a second time; counting both would double it.`);
     } else if (readNumber(path) === null) {
+      dark.add(name);
       skip(
         `${name} (${folder})`,
         `${path} cannot be read: kernels keep it from all but root (CVE-2020-8694). Allow it: sudo chmod a+r ${path}, or for good by a udev or sysfs.conf rule.`,
       );
     } else {
-      const range = readNumber(join(base, folder, 'max_energy_range_uj'));
+      const range = readNumber(join(zone, 'max_energy_range_uj'));
       packages.set(name, { name, path, wrapJoules: range === null || range <= 0 ? null : range * JOULES_PER_MICROJOULE });
     }
   }
   for (const { folder, name } of zones.filter((zone) => !zone.name.startsWith('package'))) {
     const why = name === 'psys' ? 'contains the packages' : name === 'dram' ? 'lies beside the package' : 'lies inside the package';
     skip(`${name} (${folder})`, `${name} ${why}; it is never added to it and not used here.`);
+  }
+  const missing = [...dark].filter((name) => !packages.has(name));
+  if (packages.size > 0 && missing.length > 0) {
+    skip([...packages.keys()].join(' + '), `without ${missing.join(', ')} it is a part of this machine, and never shown as the whole.`);
+    return { meters: [], unusable };
   }
   const meter = sumOf([...packages.values()]);
   return { meters: meter === null ? [] : [meter], unusable };
