@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readCheckpoint, weightsHash } from '../../controller/supernet/checkpoint.ts';
 import { run } from '../helpers/ofa-fleet.ts';
 import { value } from '../helpers/outcome.ts';
-import { expectLogits, inputsAt, part, publicFile, SUBNETS, type PublicSubnet } from './ofa-public.ts';
+import { expectLogits, inputsAt, part, publicFile, readFloats, SUBNETS, type PublicSubnet } from './ofa-public.ts';
 
 const PATIENCE_MS = 120_000;
 let dir: string;
@@ -45,10 +45,12 @@ describe('the programs', { timeout: PATIENCE_MS }, () => {
       /SE_B.*10 classes.*\nWeights of checkpoint\.pth \(sha256 [0-9a-f]{12}\) by ofa-fleet import, keys of Once-For-All; space read off/,
     );
     const exporting = ['export', at('net.safetensors'), '--subnet', at('subnet.json'), '--resolution', String(r)];
-    const calibrating = ['--calibration', publicFile('calib_u8.npy'), '--calibration-scale', '128,64', '--calibration-batch', '32'];
+    const calibrating = ['--calibration', publicFile('calib_u8.npy'), '--calibration-scale', '128,64']; // in batches of 32
 
     await succeeds(...exporting, ...calibrating, '--out', at('after'));
     expectLogits(await logitsOf(at('after'), r), part('logits_after.npy', id));
+    await succeeds(...exporting, ...calibrating, '--calibration-batch', '24', '--out', at('uneven'));
+    expectLogits(await logitsOf(at('uneven'), r), readFloats('logits_after_uneven_s3.npy').data);
     expect(await succeeds(...exporting, '--statistics', 'stored', '--out', at('before'))).toMatch(/near chance/);
     expect(readFileSync(join(at('before'), 'manifest.json'), 'utf8')).toContain('"statistics":"stored');
     expectLogits(await logitsOf(at('before'), r), part('logits_before.npy', id));

@@ -40,6 +40,13 @@ describe('images in a .npy file', () => {
     expect(images.at(2)).toEqual({ shape: [1, 2, 2], count: 2, data: Float32Array.of(1, 2, 4, 5, -1, -2, -4, -5) });
   });
 
+  it('are cut at the top left, not in the middle, also of much larger images', () => {
+    const images = value(read(npy("'|u1'", [1, 1, 5, 6], bytes(30)), 2, { offset: 0, divisor: 1 }));
+    expect(images.at(2).data).toEqual(Float32Array.of(0, 1, 6, 7));
+    const whole = value(read(npy("'<f4'", [1, 1, 4, 4], floats(...bytes(16))), 2));
+    expect(whole.at(2).data).toEqual(Float32Array.of(0, 1, 4, 5));
+  });
+
   it('become (u - offset) / divisor of their bytes', () => {
     const images = value(read(npy("'|u1'", [1, 1, 2, 2], Uint8Array.of(0, 128, 160, 255)), 2, { offset: 128, divisor: 64 }));
     expect(images.at(2).data).toEqual(Float32Array.of(-2, 0, 0.5, 127 / 64));

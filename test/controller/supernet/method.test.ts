@@ -10,6 +10,7 @@ import { selectBackend, type Backend } from '../../../controller/supernet/backen
 import { weightsHash, type Checkpoint } from '../../../controller/supernet/checkpoint.ts';
 import type { Dataset } from '../../../controller/supernet/data/dataset.ts';
 import { isTrained, parametersOf, type ParameterKind } from '../../../controller/supernet/parameters.ts';
+import type { PlainTensor } from '../../../controller/supernet/safetensors.ts';
 import { sortChannels } from '../../../controller/supernet/sorting.ts';
 import { forward } from '../../../controller/supernet/supernet.ts';
 import { createBatches } from '../../../controller/supernet/training/batches.ts';
@@ -224,15 +225,55 @@ describe('choosing', () => {
   });
 });
 
-it('width phases keep the 4x prefix of squeeze-and-excitation in its place when they sort for 3x', () => {
-  const tensors = randomTensors(TINY, 4);
-  const sorted = sortChannels(TINY, tensors, [3, 4]);
-  const rows = (of: typeof tensors) => {
-    const { shape, data } = of.get('stages.0.0.squeeze.reduce.bias') ?? { shape: [0], data: new Float32Array() };
-    return [...data.subarray(0, shape[0])];
+describe('channel sorting before the last width phase', () => {
+  // Stages wide enough that squeeze-and-excitation has more hidden units the wider the block: 32, 40 and 64 for ratios of 3, 4 and 6.
+  const wide: Space = {
+    ...TINY,
+    stem: { channels: 40, stride: 1 },
+    stages: [{ channels: 40, stride: 2, activation: 'relu', squeezeExcite: true }],
+    expands: [3, 4, 6],
+    depths: [1, 2],
   };
-  // expand 3 of 8 channels: 24 mid channels, 8 hidden units; expand 4: 32 and 8
-  expect(rows(sorted).slice(0, 8).sort()).toEqual(rows(tensors).slice(0, 8).sort());
+  const tensors = randomTensors(wide, 4);
+  const [units, channels] = [
+    [32, 40, 64],
+    [120, 160, 240],
+  ] as const;
+  type Tensors = ReadonlyMap<string, PlainTensor>;
+  const hidden = (of: Tensors, b: number) => [...(of.get(`stages.0.${b}.squeeze.reduce.bias`)?.data ?? [])];
+  const mids = (of: Tensors, b: number) => [...(of.get(`stages.0.${b}.squeeze.expand.bias`)?.data ?? [])];
+  /** Sum of |weight| over what each hidden unit drives. */
+  const importance = (of: Tensors, b: number) => {
+    const { shape, data } = of.get(`stages.0.${b}.squeeze.expand.weight`) as PlainTensor;
+    const outputs = shape[3] as number;
+    return Array.from({ length: shape[2] as number }, (_, h) =>
+      data.subarray(h * outputs, (h + 1) * outputs).reduce((sum, x) => sum + Math.abs(x), 0),
+    );
+  };
+  const descends = (values: readonly number[]) => values.every((value, i) => i === 0 || value <= (values[i - 1] as number) + 1e-5);
+  const sameSet = (a: readonly number[], b: readonly number[]) => expect([...a].sort()).toEqual([...b].sort());
+
+  it('keeps the 4x prefix of channels and of hidden units, and puts the best of it first', () => {
+    const sorted = sortChannels(wide, tensors, [4, 6]);
+    for (const b of [0, 1]) {
+      expect(hidden(sorted, b)).toHaveLength(units[2]);
+      expect(hidden(sorted, b)).not.toEqual(hidden(tensors, b));
+      sameSet(hidden(sorted, b).slice(0, units[1]), hidden(tensors, b).slice(0, units[1]));
+      sameSet(mids(sorted, b).slice(0, channels[1]), mids(tensors, b).slice(0, channels[1]));
+      const order = importance(sorted, b);
+      expect(descends(order.slice(0, units[1])) && descends(order.slice(units[1]))).toBe(true);
+      expect(descends(order)).toBe(false);
+    }
+  });
+
+  it('keeps no prefix of hidden units as the published code does it, which is for comparison only', () => {
+    const sorted = sortChannels(wide, tensors, [4, 6], { hiddenRings: false });
+    for (const b of [0, 1]) {
+      expect(hidden(sorted, b).slice(0, units[1]).sort()).not.toEqual(hidden(tensors, b).slice(0, units[1]).sort());
+      expect(descends(importance(sorted, b))).toBe(true);
+      sameSet(mids(sorted, b).slice(0, channels[1]), mids(tensors, b).slice(0, channels[1]));
+    }
+  });
 });
 
 it('resuming on another machine goes on, warns, and keeps both in the provenance', async () => {

@@ -71,6 +71,41 @@ describe('the table of names', () => {
     expect(keys.filter((key) => !key.endsWith('_matrix'))).toHaveLength(withoutMatrices);
   });
 
+  it.each<[string, readonly string[]]>([
+    ['EE_B', [
+      'head_stage.first_conv.conv.weight', 'head_stage.first_conv.bn.running_mean', 'head_stage.first_layer.conv.depth_conv.bn.weight',
+      'body_stages.0.layers.0.conv.inverted_bottleneck.conv.conv.weight', 'body_stages.4.layers.3.conv.point_linear.bn.bn.running_var',
+      'body_stages.1.layers.2.conv.depth_conv.se.fc.reduce.bias', 'body_stages.3.layers.1.conv.depth_conv.conv.5to3_matrix',
+      'exit_stages.0.final_expand_layer.conv.weight', 'exit_stages.2.feature_mix_layer.conv.weight', 'exit_stages.4.classifier.linear.bias',
+    ]],
+    ['SE_D', ['exit_stage.final_expand_layer.bn.num_batches_tracked', 'exit_stage.classifier.linear.weight']],
+    ['EE_DP', [
+      'body_stages.2.layers_blocks.3.0.conv.depth_conv.conv.conv.weight', 'body_stages.2.layers_blocks.3.1.conv.weight', 'body_stages.2.layers_blocks.3.1.bn.bias',
+      'body_stages.2.layers_blocks.3.2.transformation.0.running_mean', 'body_stages.0.layers_blocks.0.2.conv1x1.weight', 'body_stages.0.layers_blocks.0.2.conv1x1.bias',
+    ]],
+  ])('has for %s the keys of the published code, letter by letter', (name, wanted) => {
+    const space = inArchitecture(value(loadSpace('ofa-mbv3-w1.0')), name);
+    expect(ofaKeys(space, styleOf(space))).toEqual(expect.arrayContaining([...wanted]));
+  }); // prettier-ignore
+
+  it('says which tensor is under which key, where two of one shape could be taken for each other', () => {
+    const space = withAttention(inArchitecture(value(loadSpace('ofa-mbv3-w1.0')), 'EE_P'));
+    const byName = new Map(ofaEntries(space, 'ofav2').map(({ parameter, key, shape }) => [parameter.name, `${key} ${shape.join('x')}`]));
+    const wanted = {
+      'stages.1.2.attention.rows': 'body_stages.1.layers_blocks.2.2.rel_h 20x1x1x7x1',
+      'stages.1.2.attention.columns': 'body_stages.1.layers_blocks.2.2.rel_w 20x1x1x1x7',
+      'stages.1.2.attention.query.weight': 'body_stages.1.layers_blocks.2.2.query_conv.weight 40x40x1x1',
+      'stages.1.2.attention.key.weight': 'body_stages.1.layers_blocks.2.2.key_conv.weight 40x40x1x1',
+      'stages.1.2.attention.value.weight': 'body_stages.1.layers_blocks.2.2.value_conv.weight 40x40x1x1',
+      'stages.1.1.pointwise.weight': 'body_stages.1.layers_blocks.1.1.conv.weight 40x40x1x1',
+      'stages.1.1.pointwise.norm.gamma': 'body_stages.1.layers_blocks.1.1.bn.weight 40',
+      'stages.1.1.project.norm.beta': 'body_stages.1.layers_blocks.1.0.conv.point_linear.bn.bn.bias 40',
+      'exits.3.conv.norm.mean': 'exit_stages.3.final_expand_layer.bn.running_mean 672',
+      'exits.3.mix.weight': 'exit_stages.3.feature_mix_layer.conv.weight 896x672x1x1',
+    };
+    for (const [name, place] of Object.entries(wanted)) expect([name, byName.get(name)]).toEqual([name, place]);
+  });
+
   it('has the 731 keys of the printed count where the third branch is attention', () => {
     const space = withAttention(inArchitecture(value(loadSpace('ofa-mbv3-w1.0')), 'EE_DP'));
     expect(ofaKeys(space, 'ofav2')).toHaveLength(731);
@@ -256,7 +291,10 @@ describe('a file that does not fit', () => {
 
   it('is told when a number is not finite', () => {
     const tensors = stateDict(se);
-    tensors.set('first_conv.bn.bias', { kind: 'float32', shape: [8], bytes: () => new Uint8Array(new Float32Array(8).fill(NaN).buffer) });
-    expect(messageOf(tensors)).toMatch(/"first_conv\.bn\.bias" holds numbers that are not finite/);
+    for (const wrong of [NaN, Infinity, -Infinity]) {
+      const bytes = () => new Uint8Array(Float32Array.of(0, 0, 0, 0, 0, wrong, 0, 0).buffer);
+      tensors.set('first_conv.bn.bias', { kind: 'float32', shape: [8], bytes });
+      expect(messageOf(tensors)).toMatch(/"first_conv\.bn\.bias" holds numbers that are not finite/);
+    }
   });
 });

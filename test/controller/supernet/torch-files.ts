@@ -59,10 +59,15 @@ export const dict = (...entries: readonly (readonly [string, Piece])[]): Buffer 
 interface ZipOptions {
   readonly deflate?: boolean;
   readonly crc?: (bytes: Buffer) => number;
+  /** Sizes and place stand in the 64-bit extra field of the directory. */
+  readonly wide?: boolean;
 }
 
 /** Members in order; an archive of torch has `x/data.pkl` and `x/data/<key>`. */
-export function zip(members: readonly (readonly [string, Buffer])[], { deflate = false, crc = crc32 }: ZipOptions = {}): Buffer {
+export function zip(
+  members: readonly (readonly [string, Buffer])[],
+  { deflate = false, crc = crc32, wide = false }: ZipOptions = {},
+): Buffer {
   const parts: Buffer[] = [];
   const directory: Buffer[] = [];
   let offset = 0;
@@ -77,7 +82,17 @@ export function zip(members: readonly (readonly [string, Buffer])[], { deflate =
     common.writeUInt16LE(name.length, 22);
     const tail = Buffer.alloc(14);
     tail.writeUInt32LE(offset, 10);
-    directory.push(pickle('PK\x01\x02', Buffer.alloc(2), common, tail, name));
+    const central = Buffer.from(common);
+    const extra = Buffer.alloc(wide ? 28 : 0);
+    if (wide) {
+      for (const at of [14, 18]) central.writeUInt32LE(0xffffffff, at);
+      tail.writeUInt32LE(0xffffffff, 10);
+      central.writeUInt16LE(extra.length, 24);
+      extra.writeUInt16LE(1, 0);
+      extra.writeUInt16LE(24, 2);
+      [bytes.length, packed.length, offset].forEach((value, i) => extra.writeBigUInt64LE(BigInt(value), 4 + 8 * i));
+    }
+    directory.push(pickle('PK\x01\x02', Buffer.alloc(2), central, tail, name, extra));
     const local = pickle('PK\x03\x04', common, name, packed);
     parts.push(local);
     offset += local.length;

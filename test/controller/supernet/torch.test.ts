@@ -42,6 +42,8 @@ describe('a tensor', () => {
     ['as a parameter', archive(dict(['w', pickle('ctorch._utils\n_rebuild_parameter\n(', whole, '\x88ccollections\nOrderedDict\n)RtR')]), { 0: six })],
     ['that was on a GPU', archive(dict(['w', tensor({ elements: 6, shape: [2, 3], strides: [3, 1], device: 'cuda:0' })]), { 0: six })],
     ['named by protocol 4', archive(pickle('}\x94', shortText('w'), '\x94', shortText('torch._utils'), '\x94', shortText('_rebuild_tensor_v2'), '\x94\x93\x94', whole.subarray('ctorch._utils\n_rebuild_tensor_v2\n'.length), 's'), { 0: six })],
+    ['by a value that protocol 4 kept for later', archive(pickle('}\x94', shortText('w'), '\x94', '0', 'h\x01', whole, 's'), { 0: six })],
+    ['in a zip archive whose sizes are 64-bit numbers', archive(dict(['w', whole]), { 0: six }, { deflate: true, wide: true })],
     ['in a dictionary with attributes', archive(pickle('ccollections\nOrderedDict\n)R(', text('w'), whole, 'u}', text('_metadata'), '}sb'), { 0: six })],
   ])('%s is read', (_, bytes) => {
     expect(value(read(bytes))).toEqual({ w: { shape: [2, 3], data: Float32Array.of(0, 1, 2, 3, 4, 5) } });
@@ -135,6 +137,7 @@ describe('a broken file is one clear failure', () => {
     ['a wrong checksum', archive(dict(['w', whole]), { 0: six }, { crc: () => 1 }), /"x\/data\.pkl" does not match its checksum/],
     ['a member that unpacks to more', zipThatLies(), /cannot be unpacked|unpacks to/],
     ['big-endian numbers', zip([['x/data.pkl', pickle(PROTOCOL_2, '}.')], ['x/byteorder', Buffer.from('big')]]), /big-endian/],
+    ['big-endian numbers in an old file', legacy(dict(['w', whole]), [['0', 6, six]], pickle('}', text('little_endian'), '\x89s')), /big-endian/],
     ['an unknown opcode', archive(pickle('\xff'), {}), /255, is no opcode/],
     ['a later protocol', zip([['x/data.pkl', pickle('\x80\x09}.')]]), /protocol 9, 5 is the last/],
     ['a reference to nothing', archive(pickle('h\x07'), {}), /value 7, which it never kept/],
