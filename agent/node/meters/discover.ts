@@ -2,10 +2,15 @@
 import { delimiter, join } from 'node:path';
 import { HOST_ROOTS } from '../host-files.ts';
 import type { Discovery, MeterHost, PlugAddress } from './meter.ts';
+import { discoverBattery } from './battery.ts';
 import { discoverHwmon } from './hwmon.ts';
+import { discoverNvidia } from './nvidia.ts';
+import { discoverPlugs } from './plug.ts';
+import { discoverPowermetrics } from './powermetrics.ts';
 import { discoverIna3221 } from './ina3221.ts';
 import { discoverPmic } from './pmic.ts';
 import { discoverRapl } from './rapl.ts';
+import { discoverTermux } from './termux.ts';
 import { discoverTegrastats } from './tegrastats.ts';
 
 /** Most direct first. */
@@ -15,6 +20,11 @@ const FAMILIES: readonly ((host: MeterHost) => Discovery)[] = [
   discoverTegrastats,
   discoverPmic,
   discoverHwmon,
+  (host) => discoverPowermetrics(host),
+  discoverNvidia,
+  discoverBattery,
+  discoverTermux,
+  discoverPlugs,
 ];
 
 /** Programs describe the machine that they run on, so they are asked only where the tree is its own. */
