@@ -1,6 +1,14 @@
 // Measures one model: load, first run against the golden output, warm-up until steady, timed runs until the interval of the median is narrow
 // enough, verdict, and joules where asked. Portable: the runtime, the clock and the state of the machine come in as ports.
-import type { Measurement, Plan, Provenance, Quantity, ReferenceBlock, ReferenceReadings } from '@ofa-fleet/shared/measurement.ts';
+import {
+  gapMs,
+  type Measurement,
+  type Plan,
+  type Provenance,
+  type Quantity,
+  type ReferenceBlock,
+  type ReferenceReadings,
+} from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import {
   ascending,
@@ -52,14 +60,11 @@ const MAX_RUNS = 200_000;
 const MAX_KEPT_SAMPLES = 2000;
 /** The reference runs again where the timed section is longer than this. */
 const REFERENCE_EVERY_MS = 5000;
-
-/** Fixed idle time before each run, ms; 0: none. */
-function gapOf({ mode }: Plan): number {
-  return mode.startsWith('gap:') ? Number(mode.slice('gap:'.length)) : 0;
-}
+/** Its memory is got, and its pages touched, before its first block. */
+const REFERENCE_WARM_UP_RUNS = 30;
 
 /**
- * Times runs into `samples` from index `from` on, each after `gapMs` of idling, until `upTo` or until the clock passes `deadlineMs`, and at
+ * Times runs into `samples` from index `from` on, each after `idleMs` of idling, until `upTo` or until the clock passes `deadlineMs`, and at
  * least one. Returns the end index.
  */
 async function timeRuns(
@@ -69,11 +74,11 @@ async function timeRuns(
   from: number,
   upTo: number,
   deadlineMs: number,
-  gapMs = 0,
+  idleMs = 0,
 ): Promise<number> {
   let n = from;
   for (;;) {
-    if (gapMs > 0) await clock.sleep(gapMs);
+    if (idleMs > 0) await clock.sleep(idleMs);
     const began = clock.monotonicMs();
     await session.run();
     const ended = clock.monotonicMs();
@@ -98,8 +103,8 @@ async function warmUp(session: Session, clock: Clock, plan: Plan, deadlineMs: nu
   let before = NaN;
   for (let windows = 1; ; windows++) {
     const ends = Math.min(clock.monotonicMs() + windowMs, deadlineMs);
-    let n = await timeRuns(session, clock, buffer, 0, buffer.length, ends, gapOf(plan));
-    if (n < WARM_UP_WINDOW_RUNS) n = await timeRuns(session, clock, buffer, n, WARM_UP_WINDOW_RUNS, deadlineMs, gapOf(plan));
+    let n = await timeRuns(session, clock, buffer, 0, buffer.length, ends, gapMs(plan.mode));
+    if (n < WARM_UP_WINDOW_RUNS) n = await timeRuns(session, clock, buffer, n, WARM_UP_WINDOW_RUNS, deadlineMs, gapMs(plan.mode));
     runs += n;
     const now = median(Array.from(buffer.subarray(0, n)));
     const steady = Math.abs(now / before - 1) <= STEADY_WITHIN && runs >= WARM_UP_RUNS && clock.monotonicMs() - began >= plan.warmUpMs;
@@ -136,12 +141,12 @@ async function timedRuns(
   for (let look = neededSamples; ; look = Math.ceil(look * LOOK_FACTOR)) {
     const upTo = Math.min(look, buffer.length);
     while (n < upTo && clock.monotonicMs() < deadlineMs) {
-      n = await timeRuns(session, clock, buffer, n, upTo, Math.min(deadlineMs, turnAt), gapOf(plan));
+      n = await timeRuns(session, clock, buffer, n, upTo, Math.min(deadlineMs, turnAt), gapMs(plan.mode));
       if (clock.monotonicMs() < turnAt || turnAt >= deadlineMs) continue;
       await turn(n);
       turnAt = clock.monotonicMs() + REFERENCE_EVERY_MS;
     }
-    if (n === 0) n = await timeRuns(session, clock, buffer, n, 1, deadlineMs, gapOf(plan));
+    if (n === 0) n = await timeRuns(session, clock, buffer, n, 1, deadlineMs, gapMs(plan.mode));
     const now = clock.monotonicMs();
     const capped = now >= deadlineMs || n >= buffer.length;
     if (now < earliest && !capped) continue;
@@ -184,11 +189,12 @@ async function sustainedRuns(session: Session, clock: Clock, plan: Plan, warmMs:
 }
 
 /** The reference workload beside the model; null where this runtime cannot load it: the number is then without one. */
-async function openReference(runtime: Runtime, plan: Plan): Promise<Session | null> {
-  const loaded = await runtime.load({ graph: encodeReferenceModel(), externalData: [] }, { intraOpThreads: plan.intraOpThreads });
+export async function openReference(runtime: Runtime, threads: number): Promise<Session | null> {
+  const loaded = await runtime.load({ graph: encodeReferenceModel(), externalData: [] }, { intraOpThreads: threads });
   if (!loaded.ok) return null;
   const session = loaded.value;
   session.setInput(arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+  for (let n = 0; n < REFERENCE_WARM_UP_RUNS; n++) await session.run();
   return session;
 }
 
@@ -251,7 +257,7 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
 
     const buffer = new Float64Array(MAX_RUNS).fill(0); // filled, so that no page is touched first inside the timed section
     // Where a device is to get as warm as it gets, that is the figure, not a drift.
-    if (plan.mode !== 'sustained') reference = await openReference(runtime, plan);
+    if (plan.mode !== 'sustained') reference = await openReference(runtime, plan.intraOpThreads);
     const blocks: ReferenceBlock[] = [];
     const turn: ReferenceTurn = async (afterRuns) => {
       if (reference !== null) blocks.push(await runReference(reference, clock, plan.level, afterRuns));
@@ -327,7 +333,10 @@ function readingsOf(blocks: readonly ReferenceBlock[], plan: Plan, workload: str
   return { ...readings, moved: driftOf(readings)?.moved ?? null };
 }
 
-/** null where the reference moved by no more than it can tell: then correcting would only add its noise. */
+/**
+ * null where the reference moved by no more than it can tell: then correcting would only add its noise. So it is without a baseline, since
+ * one process cannot know what its own reference should take.
+ */
 function correctedLatency(samples: readonly number[], readings: ReferenceReadings, plan: Plan): Quantity | null {
   const drift = driftOf(readings);
   if (drift?.isSeen !== true) return null;

@@ -16,6 +16,8 @@ export interface ModelBytes {
 
 interface SessionOptions {
   readonly intraOpThreads: number;
+  /** Where a runtime with a profiler is to begin the name of its trace; without it none is written. */
+  readonly profilePrefix?: string;
 }
 
 /** A loaded model. Not reentrant: one run at a time. The input tensor is allocated once, when it is made. */
@@ -28,6 +30,8 @@ export interface Session {
   run(): Promise<void>;
   /** The last run's output, a view that the next run overwrites. */
   output(): Float32Array;
+  /** Writes the trace; absent where the runtime has no profiler. */
+  readonly endProfiling?: () => void;
   release(): Promise<void>;
 }
 
@@ -68,6 +72,8 @@ export interface MeterInfo {
   readonly wrapJoules: number | null;
   /** Relative standard uncertainty of the sensor's gain. */
   readonly gain: number;
+  /** After a change of load its readings take so long to follow, beyond its refresh; absent: what sensors of its boundary take. */
+  readonly settleMs?: number;
 }
 
 /** Readings in time order; `atMs` is on the Clock's monotonic scale. */

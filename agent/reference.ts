@@ -91,13 +91,13 @@ export function driftOf({ blocks, baseline }: Pick<ReferenceReadings, 'blocks' |
 
 /**
  * The runs as they would have been at the baseline's speed: raw · R0 / R(t), R linear in its logarithm between neighbouring blocks; the
- * interval holds what the blocks and the baseline cannot tell.
+ * interval holds what the blocks and the baseline cannot tell. null without a baseline, or where a block was too short for an interval.
  */
 export function corrected(samples: readonly number[], { blocks, baseline }: ReferenceReadings, level: number): MedianEstimate | null {
   const [first] = blocks;
   const last = blocks[blocks.length - 1];
-  if (first === undefined || last === undefined || blocks.some((block) => block.relativeHalfWidth === null)) return null;
-  const from = baseline ?? { medianMs: first.medianMs, relativeHalfWidth: first.relativeHalfWidth ?? 0 };
+  if (baseline === null || first === undefined || last === undefined || blocks.some((block) => block.relativeHalfWidth === null))
+    return null;
   let next = 1;
   const speeds = samples.map((_, i) => {
     while (next < blocks.length - 1 && (blocks[next] as ReferenceBlock).afterRuns <= i) next++;
@@ -105,10 +105,10 @@ export function corrected(samples: readonly number[], { blocks, baseline }: Refe
     const share = b.afterRuns === a.afterRuns ? 0 : (i + 0.5 - a.afterRuns) / (b.afterRuns - a.afterRuns);
     return Math.exp(Math.log(a.medianMs) * (1 - share) + Math.log(b.medianMs) * share);
   });
-  const estimate = estimateMedian(samples.map((value, i) => (value * from.medianMs) / (speeds[i] as number)), level); // prettier-ignore
+  const estimate = estimateMedian(samples.map((value, i) => (value * baseline.medianMs) / (speeds[i] as number)), level); // prettier-ignore
   if (estimate.ci === null) return estimate;
   const blockHalf = Math.sqrt(blocks.reduce((sum, block) => sum + (block.relativeHalfWidth ?? 0) ** 2, 0) / blocks.length);
-  const unknown = Math.hypot(blockHalf, from.relativeHalfWidth) * estimate.value;
+  const unknown = Math.hypot(blockHalf, baseline.relativeHalfWidth) * estimate.value;
   const ci: Interval = {
     ...estimate.ci,
     lo: estimate.value - Math.hypot(estimate.value - estimate.ci.lo, unknown),

@@ -7,9 +7,16 @@ import { REASONS } from './outcome.ts';
 const baselineSchema = z.object({ medianMs: z.number().positive(), relativeHalfWidth: z.number().min(0) });
 export type ReferenceBaseline = Readonly<z.infer<typeof baselineSchema>>;
 
+/** Of a mode `gap:<ms>`; 0 for the others. */
+export function gapMs(mode: string): number {
+  return mode.startsWith('gap:') ? Number(mode.slice('gap:'.length)) : 0;
+}
+
 export const planSchema = z.object({
   /** `gap:<ms>`: a fixed idle time before each run, as an application has it; `sustained`: minutes without a pause, until the device is as warm as it gets. */
-  mode: z.union([z.literal('back-to-back'), z.literal('sustained'), z.templateLiteral(['gap:', z.int().min(1).max(10_000)])]),
+  mode: z
+    .union([z.literal('back-to-back'), z.literal('sustained'), z.templateLiteral(['gap:', z.int()])])
+    .refine((mode) => !mode.startsWith('gap:') || (gapMs(mode) >= 1 && gapMs(mode) <= 10_000), 'a gap is 1 to 10000 ms'),
   /** Stop once the half-width of the interval of the median, relative to the median, is this small. */
   relativeHalfWidth: z.number().min(0.001).max(0.5),
   level: z.number().min(0.5).max(0.999),
@@ -104,14 +111,42 @@ export const referenceSchema = z.object({
 });
 export type ReferenceReadings = Readonly<z.infer<typeof referenceSchema>>;
 
-/** State of the machine around the timed section; null where this machine does not tell. */
+/** What the firmware of a Raspberry Pi tells of: bits 0 to 3 of `get_throttled`, and 16 to 19 for "has occurred". */
+const firmwareEventSchema = z.enum(['under-voltage', 'frequency-capped', 'throttled', 'soft-temperature-limit']);
+export type FirmwareEvent = z.infer<typeof firmwareEventSchema>;
+
+/** State of the machine around the timed section; null where this machine does not tell, absent in records of agents that did not ask. */
 export const conditionsSchema = z.object({
-  /** CPU time of others during the run, as a share of all cores. */
+  /** CPU time of others during the run, as a share of all cores; what the hypervisor took counts among it. */
   foreignCpuShare: z.number().nullable(),
+  /** The part of it that the hypervisor took. */
+  stolenCpuShare: z.number().nullish(),
   cgroupThrottledPeriods: z.number().nullable(),
   governor: text.nullable(),
-  clockMHz: z.object({ start: z.number(), min: z.number(), end: z.number() }).nullable(),
-  temperatureC: z.object({ start: z.number(), end: z.number() }).nullable(),
+  /** Cores that this process may run on, as the kernel writes them, e.g. `0-3`. */
+  affinity: text.nullish(),
+  /** Of the core that measured. Median, and lowest and highest that took 5 % of the time, by time in each state. */
+  clockMHz: z
+    .object({ start: z.number(), min: z.number(), median: z.number().nullish(), max: z.number().nullish(), end: z.number() })
+    .nullable(),
+  /** Of the hottest zone. */
+  temperatureC: z.object({ start: z.number(), max: z.number().nullish(), end: z.number() }).nullable(),
+  /** Raspberry Pi. `unproven`: had occurred before the run already, so that the flag cannot tell whether it did again. */
+  firmwareEvents: z.object({ seen: z.array(firmwareEventSchema).max(4), unproven: z.array(firmwareEventSchema).max(4) }).nullish(),
+  /** Jetson: alarms of its supply during the run, by input of the controller. */
+  supplyAlarms: z
+    .array(z.object({ input: text, kind: z.enum(['under-voltage', 'over-current']), events: z.number() }))
+    .max(32)
+    .nullish(),
+  /** x86: how often a core or package was throttled for its temperature during the run. */
+  thermalThrottles: z.number().nullish(),
+  /** What slowed the processor for its temperature, and the strongest state seen. */
+  cooling: z
+    .array(z.object({ device: text, state: z.number() }))
+    .max(256)
+    .nullish(),
+  /** Status as the kernel words it, e.g. `Discharging`; charge in percent. */
+  battery: z.object({ startStatus: text, endStatus: text, percent: z.number().nullable() }).nullish(),
   loadAverage: z.number().nullable(),
   freeMemoryBytes: z.number().nullable(),
   garbageCollections: z.number().nullable(),

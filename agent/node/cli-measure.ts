@@ -1,100 +1,51 @@
 // `ofa-agent measure`: one model, here, now.
 import { writeFileSync } from 'node:fs';
-import { DEFAULT_PLAN, type Measurement, type Plan, type Quantity } from '@ofa-fleet/shared/measurement.ts';
-import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { DEFAULT_PLAN, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
+import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
-import { createMeasurer } from './measure-process.ts';
+import { describeMeasurement, describeProcesses, describeProfile, overProcesses } from './describe-measurement.ts';
+import { HOST_ROOTS } from './host-files.ts';
+import { createMeasurer, OVERHEAD_MS, runInProcess } from './measure-process.ts';
+import type { PlugAddress } from './meters/meter.ts';
+import { profileSvg, type Profile } from './profile.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
 
 export interface MeasureOptions {
   readonly runtime: RuntimeName;
+  readonly mode: Plan['mode'];
   readonly threads: number;
   readonly precision: number;
   /** Relative half-width asked of energy; null: none asked. */
-  readonly energy: number | null;
+  readonly energyPrecision: number | null;
+  readonly processes: number;
   readonly capMs: number;
   readonly json: boolean;
+  /** File for the time of each run, as CSV. */
   readonly samples: string | null;
+  /** File for the chart of operators; `-`: the table alone; null: no profile. */
+  readonly profile: string | null;
+  readonly plugs: readonly PlugAddress[];
   readonly hostLockPath: string;
 }
 
 /** A wait for the host lock that is not worth a word. */
 const QUIET_WAIT_MS = 1000;
 
-const UNITS = { ms: [1, 'ms'], us: [1e3, 'µs'] } as const;
-
-function milliseconds(value: number): string {
-  const [factor, unit] = value < 0.1 ? UNITS.us : UNITS.ms;
-  return `${(value * factor).toPrecision(4)} ${unit}`;
-}
-
-function interval({ value, ci }: Quantity, show: (value: number) => string): string {
-  if (value === null) return '-';
-  if (ci === null) return `${show(value)} (too few runs for an interval)`;
-  const half = (ci.hi - ci.lo) / 2;
-  return `${show(value)}  [${show(ci.lo)}, ${show(ci.hi)}]  ±${((100 * half) / Math.abs(value)).toFixed(2)} % at ${100 * ci.level} %`;
-}
-
-const orDash = (value: number | null) => (value === null ? '-' : milliseconds(value));
-
-function joules(value: number): string {
-  return Math.abs(value) < 1 ? `${(value * 1000).toPrecision(4)} mJ` : `${value.toPrecision(4)} J`;
-}
-
-/** The measurement for people: the number with its interval, whether to believe it and why not, and how it came about. */
-function describeMeasurement(path: string, m: Measurement): string {
-  const { runtime, conditions } = m.provenance;
-  const energy =
-    m.energy.net.value === null
-      ? [['energy', m.energy.net.message ?? '-']]
-      : [
-          ['energy net', interval(m.energy.net, joules) + (m.energy.net.message === null ? '' : ' (suspect, see the notes)')],
-          ['energy gross', interval(m.energy.gross, joules)],
-          ['sensor', `${m.energy.sensor ?? '-'}, boundary ${m.energy.boundary ?? '-'}, ${m.energy.inferences ?? 0} inferences`],
-        ];
-  const spinning = runtime.spinning === null ? '' : `, spinning ${runtime.spinning ? 'on' : 'off'}`;
-  const foreign = conditions.foreignCpuShare === null ? 'unknown' : `${(100 * conditions.foreignCpuShare).toFixed(1)} %`;
-  const rows = [
-    ['model', `${path} (sha256 ${m.modelSha256.slice(0, 12)}), input ${m.inputShape.join('×')} float32`],
-    ['latency', `${interval(m.latency, milliseconds)}, median of ${m.latency.n} runs (worth ${m.latency.nEff.toFixed(0)})`],
-    ['spread', `MAD ${orDash(m.madMs)}, p90 ${orDash(m.p90Ms)}, p99 ${orDash(m.p99Ms)}, max ${orDash(m.maxMs)}`],
-    ['before', `load ${orDash(m.loadMs)}, first run ${orDash(m.firstRunMs)}, ${m.warmUpRuns ?? 0} warm-up runs`],
-    ['binding', `${orDash(m.bindingMs)} is what a model that does nothing takes here (included above)`],
-    ...energy,
-    ['verdict', m.verdict.state],
-    ...m.verdict.findings.map((finding) => [
-      '',
-      `${finding.effect === 'information' ? 'note' : finding.effect}: ${finding.reason}: ${finding.message}`,
-    ]),
-    [
-      'runtime',
-      `${runtime.name} ${runtime.version}, ${runtime.providerObtained}, ${runtime.intraOpThreads} thread(s)${spinning}, optimisation ${runtime.graphOptimisation}`,
-    ],
-    [
-      'machine',
-      `${m.provenance.cpuModel}, ${m.provenance.onlineCores} cores, governor ${conditions.governor ?? 'unknown'}, load of others ${foreign}`,
-    ],
-    ['protocol', m.protocolId],
-  ];
-  return rows.map(([name = '', text = '']) => `${name.padEnd(13)}${text}`).join('\n');
+interface Measured {
+  /** One of each process. */
+  readonly measurements: readonly Measurement[];
+  readonly profile: Profile | null;
 }
 
 /** Exit code: 0 measured (whatever the verdict), 1 not. */
 export async function runMeasure(path: string, options: MeasureOptions, signal: AbortSignal): Promise<number> {
-  const plan: Plan = {
-    ...DEFAULT_PLAN,
-    relativeHalfWidth: options.precision,
-    intraOpThreads: options.threads,
-    capMs: options.capMs,
-    energyRelativeHalfWidth: options.energy,
-  };
-  let outcome: Outcome<Measurement>;
   const told = setTimeout(() => {
     process.stderr.write(`Waiting for another measurement on this machine to end (lock ${options.hostLockPath}); Ctrl-C stops.\n`);
   }, QUIET_WAIT_MS);
   const lock = await acquireHostLock({ path: options.hostLockPath, signal }).finally(() => clearTimeout(told));
+  let outcome: Outcome<Measured>;
   try {
-    outcome = await createMeasurer({ runtime: options.runtime }).measure({ kind: 'file', path }, plan, signal);
+    outcome = await measureAll(path, options, signal);
   } finally {
     lock.release();
   }
@@ -103,19 +54,68 @@ export async function runMeasure(path: string, options: MeasureOptions, signal: 
     process.stderr.write(`${outcome.message}\n`);
     return 1;
   }
-  const measurement = outcome.value;
-  if (options.samples !== null) {
-    const lines = ['run,ms', ...measurement.samplesMs.map((value, i) => `${i + 1},${value}`)];
-    try {
-      writeFileSync(options.samples, `${lines.join('\n')}\n`);
-    } catch (error) {
-      const { code, message } = error as NodeJS.ErrnoException;
-      const why = code === 'ENOSPC' ? 'the disk is full: free some space' : message;
-      process.stderr.write(`Cannot write the samples to ${options.samples}: ${why}. Name another file.\n`);
-      process.stdout.write(`${options.json ? JSON.stringify(measurement) : describeMeasurement(path, measurement)}\n`);
-      return 1;
-    }
+  const { measurements, profile } = outcome.value;
+  process.stdout.write(options.json ? `${JSON.stringify(asJson(outcome.value))}\n` : describe(path, outcome.value, options));
+  const refused = [
+    options.samples === null ? null : keep(options.samples, csvOf(measurements)),
+    profile === null || options.profile === null || options.profile === '-' ? null : keep(options.profile, profileSvg(profile, path)),
+  ].filter((failure) => failure !== null);
+  for (const { message } of refused) process.stderr.write(`${message}\n`);
+  return refused.length === 0 ? 0 : 1;
+}
+
+async function measureAll(path: string, options: MeasureOptions, signal: AbortSignal): Promise<Outcome<Measured>> {
+  const { runtime, threads, plugs } = options;
+  const source = { kind: 'file', path } as const;
+  const plan: Plan = {
+    ...DEFAULT_PLAN,
+    mode: options.mode,
+    relativeHalfWidth: options.precision,
+    intraOpThreads: threads,
+    capMs: options.capMs,
+    energyRelativeHalfWidth: options.energyPrecision,
+  };
+  const measurer = createMeasurer({ runtime, plugs });
+  const measurements: Measurement[] = [];
+  for (let n = 0; n < options.processes; n++) {
+    // joules are the device's, not a memory layout's: once is enough
+    const measured = await measurer.measure(source, n === 0 ? plan : { ...plan, energyRelativeHalfWidth: null }, signal);
+    if (!measured.ok) return measured;
+    measurements.push(measured.value);
   }
-  process.stdout.write(`${options.json ? JSON.stringify(measurement) : describeMeasurement(path, measurement)}\n`);
-  return 0;
+  if (options.profile === null) return ok({ measurements, profile: null });
+  const profile = await runInProcess<Profile>({ kind: 'profile', source, runtime, roots: HOST_ROOTS, threads }, OVERHEAD_MS, signal);
+  return profile.ok ? ok({ measurements, profile: profile.value }) : profile;
+}
+
+/** The record of one process as it is; several with what they come to. */
+function asJson({ measurements, profile }: Measured): unknown {
+  const [only] = measurements;
+  const record = measurements.length === 1 ? only : { processes: measurements, ...overProcesses(measurements, DEFAULT_PLAN.level) };
+  return profile === null ? record : { ...record, profile };
+}
+
+function describe(path: string, { measurements, profile }: Measured, { processes }: MeasureOptions): string {
+  const parts = measurements.map((measurement) => describeMeasurement(path, measurement));
+  if (processes > 1) parts.push(describeProcesses(overProcesses(measurements, DEFAULT_PLAN.level), processes));
+  if (profile !== null) parts.push(describeProfile(profile));
+  return `${parts.join('\n\n')}\n`;
+}
+
+function csvOf(measurements: readonly Measurement[]): string {
+  const rows = measurements.flatMap(({ samplesMs }, process) =>
+    samplesMs.map((value, i) => (measurements.length === 1 ? `${i + 1},${value}` : `${process + 1},${i + 1},${value}`)),
+  );
+  return [measurements.length === 1 ? 'run,ms' : 'process,run,ms', ...rows, ''].join('\n');
+}
+
+function keep(file: string, text: string): Failure | null {
+  try {
+    writeFileSync(file, text);
+    return null;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOSPC' ? 'the disk is full: free some space' : message;
+    return failed(code === 'ENOSPC' ? 'LOW_DISK' : 'INVALID_INPUT', `Cannot write ${file}: ${why}. Name another file.`);
+  }
 }

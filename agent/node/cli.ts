@@ -2,18 +2,19 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { planSchema, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
-import { runDoctor } from './cli-doctor.ts';
+import { runCompare } from './cli-compare.ts';
 import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
-import { HOST_ROOTS } from './host-files.ts';
 import { AGENT_VERSION } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
 import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
-import { journalPlace, recoverSettings } from './steady-settings.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 const USAGE_ERROR = 2;
+const DEFAULT_CAP_MS = 30_000;
+const SUSTAINED_CAP_MS = 600_000;
 const DEFAULT_STATE_DIR = join(homedir(), '.ofa-agent');
 
 function parseShare(text: string): number {
@@ -31,10 +32,21 @@ function parseDuration(text: string): number {
   return ms;
 }
 
-function parseThreads(text: string): number {
-  const threads = Number(text);
-  if (!Number.isInteger(threads) || threads < 1 || threads > 64) throw new InvalidArgumentError('Give a whole number from 1 to 64.');
-  return threads;
+function parseCount(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const count = Number(text);
+    if (!Number.isInteger(count) || count < least || count > most)
+      throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
+    return count;
+  };
+}
+
+const parseThreads = parseCount(1, 64);
+
+function parseMode(text: string): Plan['mode'] {
+  const mode = planSchema.shape.mode.safeParse(text);
+  if (!mode.success) throw new InvalidArgumentError('Give back-to-back, sustained, or gap:MS with 1 to 10000 milliseconds, e.g. gap:200.');
+  return mode.data;
 }
 
 function parseTemperature(text: string): number {
@@ -46,34 +58,76 @@ function parseTemperature(text: string): number {
 const runtimeOption = () => new Option('--runtime <name>', 'what runs the model').choices([...RUNTIME_NAMES]).default('onnxruntime-node');
 const example = (text: string) => `\nExample:\n  ${text}\n`;
 
+const threadsOption = () => new Option('--threads <n>', 'threads within an operator').argParser(parseThreads).default(1);
+const processesOption = (most: number) =>
+  new Option('--processes <k>', 'fresh processes, each a new draw of the memory layout').argParser(parseCount(1, 50)).default(most);
+
 function addMeasure(program: Command, signal: AbortSignal, done: (code: number) => void): void {
   program
     .command('measure')
     .description('measure the latency (and the energy) of one ONNX model on this machine, in a process of its own')
     .argument('<model.onnx>', 'an ONNX file; external data lies beside it; a free batch dimension is taken as 1')
     .addOption(runtimeOption())
-    .option('--threads <n>', 'threads within an operator', parseThreads, 1)
+    .option(
+      '--mode <mode>',
+      'back-to-back, gap:MS (idle before each run, as an application has it), or sustained (5 to 10 minutes)',
+      parseMode,
+      'back-to-back',
+    )
+    .addOption(threadsOption())
     .option('--precision <share>', 'half-width of the 95 % interval of the median that is enough', parseShare, 0.02)
-    .option('--energy <share>', 'measure joules too, to this half-width (takes about 15 s more)', parseShare)
-    .option('--cap <time>', 'longest warm-up plus timed runs', parseDuration, 30_000)
+    .option('--energy-precision <share>', 'measure joules too, to this half-width (takes about 15 s more)', parseShare)
+    .addOption(processesOption(1))
+    .option('--cap <time>', 'longest warm-up plus timed runs (30s unless given, 10min where sustained)', parseDuration)
+    .option('--profile [file.svg]', 'time by operator too, as a table and, where a file is named, as a chart')
     .option('--json', 'print the whole record as JSON', false)
     .option('--samples <file>', 'write the time of each run as CSV (the first 2,000)')
-    .addHelpText('after', example('ofa-agent measure mobilenet.onnx --threads 2 --precision 1% --samples runs.csv'))
+    .addHelpText('after', example('ofa-agent measure mobilenet.onnx --threads 2 --precision 1% --processes 5 --samples runs.csv'))
     .action(
       async (
         model: string,
         options: {
           runtime: RuntimeName;
+          mode: Plan['mode'];
           threads: number;
           precision: number;
-          energy?: number;
-          cap: number;
+          energyPrecision?: number;
+          processes: number;
+          cap?: number;
+          profile?: string | true;
           json: boolean;
           samples?: string;
         },
       ) => {
-        const { energy = null, samples = null, cap: capMs, ...rest } = options;
-        done(await runMeasure(model, { ...rest, energy, samples, capMs, hostLockPath: defaultHostLockPath() }, signal));
+        const { energyPrecision = null, samples = null, cap, profile, ...rest } = options;
+        const capMs = cap ?? (options.mode === 'sustained' ? SUSTAINED_CAP_MS : DEFAULT_CAP_MS);
+        const chart = profile === undefined ? null : profile === true ? '-' : profile;
+        const asked = { ...rest, energyPrecision, samples, capMs, profile: chart, plugs: [], hostLockPath: defaultHostLockPath() };
+        done(await runMeasure(model, asked, signal));
+      },
+    );
+}
+
+function addCompare(program: Command, signal: AbortSignal, done: (code: number) => void): void {
+  program
+    .command('compare')
+    .description('say which of some ONNX models is faster on this machine, and with what certainty')
+    .argument('<model.onnx>', 'one model')
+    .argument('<others.onnx...>', 'those to compare it with')
+    .addOption(runtimeOption())
+    .addOption(threadsOption())
+    .addOption(processesOption(5))
+    .option('--cap <time>', 'time for all of it', parseDuration, DEFAULT_CAP_MS)
+    .option('--json', 'print the result as JSON', false)
+    .addHelpText('after', example('ofa-agent compare a.onnx b.onnx --threads 2 --cap 1min'))
+    .action(
+      async (
+        first: string,
+        others: readonly string[],
+        options: { runtime: RuntimeName; threads: number; processes: number; cap: number; json: boolean },
+      ) => {
+        const { cap: capMs, ...rest } = options;
+        done(await runCompare([first, ...others], { ...rest, capMs, hostLockPath: defaultHostLockPath() }, signal));
       },
     );
 }
@@ -85,38 +139,6 @@ function addMeters(program: Command, done: (code: number) => void): void {
     .option('--sysfs <root>', 'where the kernel shows its devices', '/sys')
     .addHelpText('after', example('ofa-agent meters'))
     .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(meterHost(sysfs))));
-}
-
-function addDoctor(program: Command, signal: AbortSignal, done: (code: number) => void): void {
-  program
-    .command('doctor')
-    .description('say what makes numbers on this machine unreliable, and the command that mends it; changes nothing by itself')
-    .argument('[command...]', 'with --apply: what to run while the settings are held (after --)')
-    .option('--apply', 'hold the clock steady until the command, or this program, ends; then give all back', false)
-    .option('--threads <n>', 'threads that you mean to measure with', parseThreads, 1)
-    .addOption(runtimeOption())
-    .option('--sysfs <root>', 'where the kernel shows its devices', HOST_ROOTS.sysfsRoot)
-    .option('--proc <root>', 'where the kernel shows its processes (with another --sysfs: none unless given)')
-    .option('--state <dir>', 'where it notes what --apply changed, so that a crash is undone', DEFAULT_STATE_DIR)
-    .option('--json', 'print the findings as JSON', false)
-    .addHelpText('after', example('ofa-agent doctor\n  sudo ofa-agent doctor --apply -- ofa-agent measure mobilenet.onnx'))
-    .action(
-      async (
-        command: readonly string[],
-        options: {
-          apply: boolean;
-          threads: number;
-          runtime: RuntimeName;
-          sysfs: string;
-          proc?: string;
-          state: string;
-          json: boolean;
-        },
-      ) => {
-        const { sysfs: sysfsRoot, proc: procRoot = null, state: stateDir, ...rest } = options;
-        done(await runDoctor({ ...rest, sysfsRoot, procRoot, stateDir, command }, signal));
-      },
-    );
 }
 
 function addJoin(program: Command, done: (code: number) => void): void {
@@ -173,15 +195,14 @@ async function main(argv: readonly string[]): Promise<number> {
     .showHelpAfterError('(--help shows the options and an example)')
     .addHelpText('after', example('ofa-agent measure model.onnx'));
   addMeasure(program, stop.signal, done);
+  addCompare(program, stop.signal, done);
   addMeters(program, done);
-  addDoctor(program, stop.signal, done);
   addJoin(program, done);
   // `join` handles its own end; here Ctrl-C cancels a measurement, whose process is killed before this one ends.
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   // What a doctor that was killed left behind would be in the numbers.
-  for (const line of await recoverSettings(journalPlace(DEFAULT_STATE_DIR, HOST_ROOTS.sysfsRoot))) process.stderr.write(`${line}\n`);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return code;

@@ -7,7 +7,7 @@ import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { LONGEST_ENERGY_MS } from '../energy-run.ts';
 import type { Measurer } from '../ports.ts';
 import { entryUrl } from './entries.ts';
-import type { HostRoots } from './host-files.ts';
+import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import type { PlugAddress } from './meters/meter.ts';
 import type { RunnerTask } from './runner.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
@@ -20,7 +20,7 @@ export interface MeasurerSettings {
 }
 
 /** Beyond the plan's cap: process start, load, first runs, binding. */
-const OVERHEAD_MS = 60_000;
+export const OVERHEAD_MS = 60_000;
 /** A killed process that has not gone by then is left to the kernel (it waits for a device); the agent goes on. */
 const KILL_WAIT_MS = 2000;
 const STDERR_KEPT = 2000;
@@ -58,7 +58,8 @@ async function kill(child: ChildProcess): Promise<void> {
   if (child.connected) child.disconnect();
 }
 
-async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<Outcome<Measurement>> {
+/** The answer of a fresh process to `task`; it is killed when the signal aborts, or after `limitMs`. */
+export async function runInProcess<T>(task: RunnerTask, limitMs: number, signal: AbortSignal): Promise<Outcome<T>> {
   if (signal.aborted) return failed('CANCELED', 'The measurement was cancelled before it began.');
   const child = fork(fileURLToPath(entryUrl('runner')), [], {
     serialization: 'advanced',
@@ -67,11 +68,10 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
   });
   let stderr = '';
   child.stderr?.on('data', (chunk: Buffer) => (stderr = (stderr + chunk.toString()).slice(-STDERR_KEPT)));
-  const limitMs = task.plan.capMs + OVERHEAD_MS + (task.plan.energyRelativeHalfWidth === null ? 0 : LONGEST_ENERGY_MS);
   let timer: NodeJS.Timeout | undefined;
   let onAbort: (() => void) | undefined;
   try {
-    return await new Promise<Outcome<Measurement>>((resolve) => {
+    return await new Promise<Outcome<T>>((resolve) => {
       onAbort = () => resolve(failed('CANCELED', 'The measurement was cancelled; its process was killed.'));
       signal.addEventListener('abort', onAbort, { once: true });
       timer = setTimeout(
@@ -84,7 +84,7 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
           ),
         limitMs,
       );
-      child.once('message', (outcome) => resolve(outcome as Outcome<Measurement>));
+      child.once('message', (outcome) => resolve(outcome as Outcome<T>));
       child.once('error', (error) => resolve(failed('CRASHED', `The measuring process could not be started: ${error.message}`)));
       // 'close', not 'exit': by then what it wrote to stderr has arrived, and an answer sent before the end too.
       child.once('close', (code, signalName) => resolve(describeEnd(code, signalName, stderr)));
@@ -98,19 +98,12 @@ async function measureInProcess(task: RunnerTask, signal: AbortSignal): Promise<
 }
 
 /** A Measurer whose every measurement is a process of its own. */
-export function createMeasurer(settings: MeasurerSettings): Measurer {
+export function createMeasurer({ runtime, roots = HOST_ROOTS, plugs = [] }: MeasurerSettings): Measurer {
   return {
-    measure: (source, plan: Plan, signal) =>
-      measureInProcess(
-        {
-          source,
-          plan,
-          protocolId: protocolId(plan),
-          runtime: settings.runtime,
-          roots: settings.roots ?? null,
-          plugs: settings.plugs ?? [],
-        },
-        signal,
-      ),
+    measure(source, plan: Plan, signal) {
+      const limitMs = plan.capMs + OVERHEAD_MS + (plan.energyRelativeHalfWidth === null ? 0 : LONGEST_ENERGY_MS);
+      const task: RunnerTask = { kind: 'measure', source, plan, protocolId: protocolId(plan), runtime, roots, plugs };
+      return runInProcess<Measurement>(task, limitMs, signal);
+    },
   };
 }

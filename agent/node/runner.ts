@@ -1,11 +1,12 @@
-// The process in which one measurement happens: it gets a task over IPC, answers with an Outcome and ends. Its event loop may block.
+// The process in which models are run to be timed: it gets one task over IPC, answers with an Outcome and ends. Its event loop may block.
 import { PerformanceObserver } from 'node:perf_hooks';
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import type { Measurement, Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { noEnergy } from '../energy.ts';
 import { measureEnergy } from '../energy-run.ts';
-import { measure } from '../measure.ts';
+import { interleave, type ProcessRounds } from '../compare.ts';
+import { measure, type ModelUnderTest } from '../measure.ts';
 import type { ModelSource } from '../ports.ts';
 import { createConditions } from './conditions.ts';
 import { HOST_ROOTS, type HostRoots } from './host-files.ts';
@@ -14,18 +15,38 @@ import { meterHost } from './meters/discover.ts';
 import type { PlugAddress } from './meters/meter.ts';
 import { startRecorder } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
+import { profileModel, type Profile } from './profile.ts';
 import { explainRun } from './runtime/ort-session.ts';
 import { loadRuntime, type RuntimeName } from './runtime/runtimes.ts';
 
-export interface RunnerTask {
+interface CommonTask {
+  readonly runtime: RuntimeName;
+  /** Other roots than the kernel's own are for tests. */
+  readonly roots: HostRoots;
+}
+
+export interface MeasureTask extends CommonTask {
+  readonly kind: 'measure';
   readonly source: ModelSource;
   readonly plan: Plan;
   readonly protocolId: string;
-  readonly runtime: RuntimeName;
-  /** Other roots than the kernel's own are for tests. */
-  readonly roots: HostRoots | null;
   readonly plugs: readonly PlugAddress[];
 }
+
+export interface CompareTask extends CommonTask {
+  readonly kind: 'compare';
+  readonly sources: readonly ModelSource[];
+  readonly threads: number;
+  readonly budgetMs: number;
+}
+
+export interface ProfileTask extends CommonTask {
+  readonly kind: 'profile';
+  readonly source: ModelSource;
+  readonly threads: number;
+}
+
+export type RunnerTask = MeasureTask | CompareTask | ProfileTask;
 
 /** Counts by observation: entries are delivered between runs, so taking what is pending makes the count exact. */
 function countGarbageCollections(): () => number {
@@ -35,35 +56,65 @@ function countGarbageCollections(): () => number {
   return () => (count += observer.takeRecords().length);
 }
 
-async function runTask(task: RunnerTask): Promise<Outcome<Measurement>> {
-  const roots = task.roots ?? HOST_ROOTS;
+async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
+  const { roots } = task;
   const model = readModel(task.source);
   if (!model.ok) return model;
   const runtime = await loadRuntime(task.runtime);
   if (!runtime.ok) return runtime;
   const { plan } = task;
-  try {
-    return await measure(model.value, plan, {
-      runtime: runtime.value,
-      clock: systemClock,
-      protocolId: task.protocolId,
-      machine: readMachine(HOST_ROOTS.procRoot),
-      conditions: createConditions({
-        ...roots,
-        ownCpuMs: () => {
-          const { user, system } = process.cpuUsage();
-          return (user + system) / 1000;
-        },
-        garbageCollections: countGarbageCollections(),
-      }),
-      peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
-      energy: async (session) => {
-        if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
-        const recorder = await startRecorder(meterHost(roots.sysfsRoot, task.plugs));
-        if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
-        return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock });
+  return measure(model.value, plan, {
+    runtime: runtime.value,
+    clock: systemClock,
+    protocolId: task.protocolId,
+    machine: readMachine(HOST_ROOTS.procRoot),
+    conditions: createConditions({
+      ...roots,
+      ownCpuMs: () => {
+        const { user, system } = process.cpuUsage();
+        return (user + system) / 1000;
       },
-    });
+      garbageCollections: countGarbageCollections(),
+    }),
+    peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
+    energy: async (session) => {
+      if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
+      const recorder = await startRecorder(meterHost(roots.sysfsRoot, task.plugs));
+      if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
+      return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock });
+    },
+  });
+}
+
+async function runCompare({ sources, runtime: name, threads, budgetMs }: CompareTask): Promise<Outcome<ProcessRounds>> {
+  const models: ModelUnderTest[] = [];
+  for (const source of sources) {
+    const model = readModel(source);
+    if (!model.ok) return model;
+    models.push(model.value);
+  }
+  const runtime = await loadRuntime(name);
+  if (!runtime.ok) return runtime;
+  return interleave(models, threads, budgetMs, { runtime: runtime.value, clock: systemClock, random: Math.random });
+}
+
+async function runProfile({ source, runtime: name, threads }: ProfileTask): Promise<Outcome<Profile>> {
+  const model = readModel(source);
+  if (!model.ok) return model;
+  const runtime = await loadRuntime(name);
+  return runtime.ok ? profileModel(model.value, runtime.value, threads) : runtime;
+}
+
+async function runTask(task: RunnerTask): Promise<Outcome<unknown>> {
+  try {
+    switch (task.kind) {
+      case 'measure':
+        return await runMeasure(task);
+      case 'compare':
+        return await runCompare(task);
+      case 'profile':
+        return await runProfile(task);
+    }
   } catch (error) {
     return explainRun(error);
   }

@@ -27,13 +27,14 @@ export async function onnxRuntimeNode({ spinning = false }: { readonly spinning?
       graphOptimisation: 'all',
       executionMode: 'sequential',
     },
-    load: (model, { intraOpThreads }) =>
+    load: (model, { intraOpThreads, profilePrefix }) =>
       loadSession(ort, model, {
         executionProviders: ['cpu'],
         intraOpNumThreads: intraOpThreads,
         interOpNumThreads: 1,
         graphOptimizationLevel: 'all',
         executionMode: 'sequential',
+        ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
         // Values must be strings, nested by the dots of the key.
         extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' } } },
       }),

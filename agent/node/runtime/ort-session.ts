@@ -92,6 +92,7 @@ export async function loadSession(ort: OrtModule, model: ModelBytes, options: In
       if (last === null) throw new Error('no run yet');
       return last.data as Float32Array;
     },
+    ...(options.enableProfiling === true ? { endProfiling: () => session.endProfiling() } : {}),
     release: () => session.release(),
   });
 }

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { z } from 'zod';
 import { measurementSchema } from '@ofa-fleet/shared/measurement.ts';
 import { writeConvStack } from '../../helpers/small-models.ts';
 import { makeTree } from '../../helpers/sysfs-tree.ts';
@@ -38,6 +39,20 @@ function call(script: string, args: readonly string[], node = process.execPath):
   });
 }
 
+describe('ofa-agent compare', () => {
+  it('says which of two models is faster and with what certainty, and does not tell a model from its copy', async () => {
+    const [larger, copy] = [join(dir, 'larger.onnx'), join(dir, 'copy.onnx')];
+    writeConvStack(larger, { channels: 16, size: 24, layers: 3 });
+    writeConvStack(copy, { channels: 8, size: 16, layers: 2 });
+    const { code, stdout } = await call(CLI, ['compare', larger, model, copy, '--processes', '3', '--cap', '6s']);
+    expect(code).toBe(0);
+    const [first = '', ...others] = stdout.split('\n');
+    expect(first).toMatch(/^larger\.onnx .* slower than (model|copy)\.onnx, with 95 % certainty$/);
+    expect(others.join(' ')).toContain('3 process(es)');
+    expect(stdout).toContain('the fastest by its median');
+  }, 60_000);
+});
+
 describe('ofa-agent measure', () => {
   it('prints the number with its interval, a verdict and where it comes from', async () => {
     const { code, stdout } = await call(CLI, ['measure', model, '--cap', '5s', '--precision', '20%']);
@@ -62,6 +77,35 @@ describe('ofa-agent measure', () => {
     expect(stdout).toContain('latency');
   }, 30_000);
 
+  it('measures in several processes and says what one differs from another by', async () => {
+    const { code, stdout } = await call(CLI, ['measure', model, '--json', '--processes', '3', '--precision', '20%']);
+    expect(code).toBe(0);
+    const { processes, medianMs, ci } = z.object({ processes: z.array(measurementSchema), medianMs: z.number(), ci: z.object({ method: z.string() }) }).parse(JSON.parse(stdout)); // prettier-ignore
+    expect(processes).toHaveLength(3);
+    expect(processes.map(({ latency }) => latency.value).sort()[1]).toBeCloseTo(medianMs, 9);
+    expect(ci.method).toBe("Student's t over 3 processes");
+    expect(processes.every(({ peakMemoryBytes }) => (peakMemoryBytes ?? 0) > 2 ** 24)).toBe(true);
+  }, 60_000);
+
+  it('shows where the time goes, by operator, as a table and as a chart', async () => {
+    const chart = join(dir, 'operators.svg');
+    const { code, stdout } = await call(CLI, ['measure', model, '--precision', '20%', '--profile', chart]);
+    expect(code).toBe(0);
+    expect(stdout).toContain('operators, mean of 50 runs');
+    expect(stdout.split('\n').filter((line) => line.includes('Conv'))).toHaveLength(2);
+    expect(readFileSync(chart, 'utf8')).toContain('<svg');
+    const web = await call(CLI, ['measure', model, '--runtime', 'onnxruntime-web', '--precision', '20%', '--profile']);
+    expect(web).toMatchObject({ code: 1 });
+    expect(web.stderr).toContain('has no profiler. Take --runtime onnxruntime-node');
+  }, 60_000);
+
+  it('counts no pause as a run, and names the mode in its protocol', async () => {
+    const { stdout } = await call(CLI, ['measure', model, '--json', '--mode', 'gap:5', '--cap', '3s', '--precision', '50%']);
+    const m = measurementSchema.parse(JSON.parse(stdout));
+    expect(m.protocolId).toContain(' gap:5 ');
+    expect(m.latency.value).toBeLessThan(5);
+  }, 30_000);
+
   it('ends with 1 and one sentence where there is no model, or the runtime cannot do what is asked', async () => {
     const missing = await call(CLI, ['measure', join(dir, 'none.onnx')]);
     expect(missing.code).toBe(1);
@@ -75,6 +119,9 @@ describe('ofa-agent measure', () => {
     [['measure'], 'missing required argument'],
     [['measure', 'm', '--precision', '2'], 'e.g. 2%'],
     [['measure', 'm', '--cap', '1h'], 'e.g. 30s'],
+    [['measure', 'm', '--mode', 'gap:0'], 'e.g. gap:200'],
+    [['measure', 'm', '--processes', '51'], 'from 1 to 50'],
+    [['compare', 'm'], 'missing required argument'],
     [['measure', 'm', '--threads', '0'], 'from 1 to 64'],
     [['measure', 'm', '--runtime', 'tflite'], 'onnxruntime-web'],
     [['weigh'], 'unknown command'],
