@@ -4,12 +4,15 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { planSchema, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
+import { runDoctor } from './cli-doctor.ts';
 import { runCompare } from './cli-compare.ts';
 import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
+import { HOST_ROOTS } from './host-files.ts';
 import { AGENT_VERSION } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
 import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
+import { journalPlace, recoverSettings } from './steady-settings.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 const USAGE_ERROR = 2;
@@ -141,6 +144,38 @@ function addMeters(program: Command, done: (code: number) => void): void {
     .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(meterHost(sysfs))));
 }
 
+function addDoctor(program: Command, signal: AbortSignal, done: (code: number) => void): void {
+  program
+    .command('doctor')
+    .description('say what makes numbers on this machine unreliable, and the command that mends it; changes nothing by itself')
+    .argument('[command...]', 'with --apply: what to run while the settings are held (after --)')
+    .option('--apply', 'hold the clock steady until the command, or this program, ends; then give all back', false)
+    .option('--threads <n>', 'threads that you mean to measure with', parseThreads, 1)
+    .addOption(runtimeOption())
+    .option('--sysfs <root>', 'where the kernel shows its devices', HOST_ROOTS.sysfsRoot)
+    .option('--proc <root>', 'where the kernel shows its processes (with another --sysfs: none unless given)')
+    .option('--state <dir>', 'where it notes what --apply changed, so that a crash is undone', DEFAULT_STATE_DIR)
+    .option('--json', 'print the findings as JSON', false)
+    .addHelpText('after', example('ofa-agent doctor\n  sudo ofa-agent doctor --apply -- ofa-agent measure mobilenet.onnx'))
+    .action(
+      async (
+        command: readonly string[],
+        options: {
+          apply: boolean;
+          threads: number;
+          runtime: RuntimeName;
+          sysfs: string;
+          proc?: string;
+          state: string;
+          json: boolean;
+        },
+      ) => {
+        const { sysfs: sysfsRoot, proc: procRoot = null, state: stateDir, ...rest } = options;
+        done(await runDoctor({ ...rest, sysfsRoot, procRoot, stateDir, command }, signal));
+      },
+    );
+}
+
 function addJoin(program: Command, done: (code: number) => void): void {
   program
     .command('join')
@@ -197,12 +232,14 @@ async function main(argv: readonly string[]): Promise<number> {
   addMeasure(program, stop.signal, done);
   addCompare(program, stop.signal, done);
   addMeters(program, done);
+  addDoctor(program, stop.signal, done);
   addJoin(program, done);
   // `join` handles its own end; here Ctrl-C cancels a measurement, whose process is killed before this one ends.
   const onSignal = () => stop.abort();
   process.once('SIGINT', onSignal);
   process.once('SIGTERM', onSignal);
   // What a doctor that was killed left behind would be in the numbers.
+  for (const line of await recoverSettings(journalPlace(DEFAULT_STATE_DIR, HOST_ROOTS.sysfsRoot))) process.stderr.write(`${line}\n`);
   try {
     await program.parseAsync(argv, { from: 'user' });
     return code;
