@@ -152,7 +152,8 @@ export function spatialMean(x: tf.Tensor4D): tf.Tensor2D {
   return op(x) as tf.Tensor2D;
 }
 
-type Padding = 'SAME' | 'VALID' | { readonly rows: readonly [number, number]; readonly columns: readonly [number, number] };
+/** A number: so many zeros on each of the four sides. */
+type Padding = 'SAME' | 'VALID' | number;
 
 function convAttributes(backend: NativeBackend, stride: number, padding: Padding): object[] {
   const { TF_ATTR_INT, TF_ATTR_STRING } = backend.binding;
@@ -164,7 +165,8 @@ function convAttributes(backend: NativeBackend, stride: number, padding: Padding
     { name: 'dilations', type: TF_ATTR_INT, value: [1, 1, 1, 1] },
   ];
   if (typeof padding === 'string') return attributes;
-  return [...attributes, { name: 'explicit_paddings', type: TF_ATTR_INT, value: [0, 0, ...padding.rows, ...padding.columns, 0, 0] }];
+  const zeros = [0, 0, padding, padding, padding, padding, 0, 0];
+  return [...attributes, { name: 'explicit_paddings', type: TF_ATTR_INT, value: zeros }];
 }
 
 /**
@@ -173,12 +175,10 @@ function convAttributes(backend: NativeBackend, stride: number, padding: Padding
  */
 export function depthwise(backend: NativeBackend, x: tf.Tensor4D, filter: tf.Tensor4D, stride: number): tf.Tensor4D {
   const [k] = filter.shape;
-  const before = Math.floor(k / 2);
   const op = tf.customGrad((...args) => {
     const [input, kernel, save] = args as unknown as [tf.Tensor4D, tf.Tensor4D, tf.GradSaveFunc];
     save([input, kernel]);
-    const all: Padding = { rows: [before, before], columns: [before, before] };
-    const attributes = convAttributes(backend, stride, stride === 1 ? 'SAME' : all);
+    const attributes = convAttributes(backend, stride, stride === 1 ? 'SAME' : Math.floor(k / 2));
     const value = backend.executeSingleOutput('DepthwiseConv2dNative', attributes, [input, kernel]) as tf.Tensor4D;
     const gradFunc = (dy: tf.Tensor4D, saved: tf.Tensor[]) => {
       const [inputSaved, kernelSaved] = saved as [tf.Tensor4D, tf.Tensor4D];
@@ -192,11 +192,6 @@ export function depthwise(backend: NativeBackend, x: tf.Tensor4D, filter: tf.Ten
   return op(x, filter);
 }
 
-/** Zeros after the last pixel that the taps of `outputs` places reach: none at even sides where the stride is 2 and k is 3. */
-function zerosAfter(side: number, outputs: number, k: number, stride: number): number {
-  return (outputs - 1) * stride + k - side - Math.floor(k / 2);
-}
-
 /** oneDNN's kernel, on the padded map where the stride is 2, since `SAME` is not symmetric there. */
 function depthwiseInputGradient(
   backend: NativeBackend,
@@ -206,7 +201,6 @@ function depthwiseInputGradient(
   stride: number,
 ): tf.Tensor {
   const [batch, height, width, channels] = shape;
-  const [, rows, columns] = dy.shape;
   const [k] = filter.shape;
   const run = (sides: number[], padding: Padding) =>
     backend.executeSingleOutput('DepthwiseConv2dNativeBackpropInput', convAttributes(backend, stride, padding), [
@@ -215,9 +209,9 @@ function depthwiseInputGradient(
       dy,
     ]);
   if (stride === 1) return run(shape, 'SAME');
-  const before = Math.floor(k / 2);
-  const padded = [before + height + zerosAfter(height, rows, k, stride), before + width + zerosAfter(width, columns, k, stride)] as const;
-  return tf.slice(run([batch, ...padded, channels], 'VALID'), [0, before, before, 0], shape);
+  const zeros = Math.floor(k / 2);
+  const padded = [batch, height + 2 * zeros, width + 2 * zeros, channels];
+  return tf.slice(run(padded, 'VALID'), [0, zeros, zeros, 0], shape);
 }
 
 /** Largest side of a map whose filter gradient is computed as a convolution by the gradient map: oneDNN has quick code up to there. */
@@ -226,21 +220,16 @@ const LARGEST_FILTER = 16;
 /** [k, k, C, 1] out of x [N, H, W, C] and dy [N, h, w, C]. oneDNN's kernel of this gradient is quick for 3x3 alone. */
 function depthwiseFilterGradient(backend: NativeBackend, x: tf.Tensor4D, dy: tf.Tensor4D, k: number, stride: number): tf.Tensor {
   const [batch, height, width, channels] = x.shape;
-  const [, rows, columns] = dy.shape;
-  const before = Math.floor(k / 2);
+  const zeros = Math.floor(k / 2);
   if (stride === 1 && k > 3 && Math.max(height, width) <= LARGEST_FILTER) {
     // Each image and channel by itself is a convolution of x by the map dy; the sum over images is left.
     const byPlace = (map: tf.Tensor4D) => tf.transpose(map, [1, 2, 0, 3]);
     const maps = tf.reshape(byPlace(x), [1, height, width, batch * channels]);
     const filters = tf.reshape(byPlace(dy), [height, width, batch * channels, 1]);
-    const attributes = convAttributes(backend, 1, { rows: [before, before], columns: [before, before] });
+    const attributes = convAttributes(backend, 1, zeros);
     const each = backend.executeSingleOutput('DepthwiseConv2dNative', attributes, [maps, filters]);
     return tf.reshape(tf.sum(tf.reshape(each, [k, k, batch, channels]), 2), [k, k, channels, 1]);
   }
-  const zeros: Padding = {
-    rows: [before, zerosAfter(height, rows, k, stride)],
-    columns: [before, zerosAfter(width, columns, k, stride)],
-  };
   const padding = stride === 1 && k === 3 && Math.min(height, width) > 3 ? 'SAME' : zeros;
   return backend.executeSingleOutput('DepthwiseConv2dNativeBackpropFilter', convAttributes(backend, stride, padding), [
     x,

@@ -139,12 +139,10 @@ const sixth = splat(1 / 6);
 const gate = (x: Code): Code => max(min(add(x, three), six), zero);
 
 export const CHANNEL_FUNCTIONS = [
-  map('fill', 0, 1, (_, [value]) => value as Code),
   map('scale', 1, 1, ([x], [factor]) => mul(x as Code, factor as Code)),
   map('affine', 1, 2, ([x], [factor, shift]) => mulAdd(x as Code, factor as Code, shift as Code)),
   // Batch norm's gradient to its input: a · dy + b · x + c with coefficients per channel.
   map('affine2', 2, 3, ([dy, x], [a, b, c]) => mulAdd(dy as Code, a as Code, mulAdd(x as Code, b as Code, c as Code))),
-  map('relu', 1, 0, ([x]) => max(x as Code, zero)),
   map('reluGradient', 2, 0, ([dy, x]) => and(dy as Code, greater(x as Code, zero))),
   map('hSwish', 1, 0, ([x]) => mul(mul(x as Code, gate(x as Code)), sixth)),
   // relu6(x + 3) / 6 + x / 6 where -3 < x < 3; 0 below; 1 above.
@@ -152,7 +150,6 @@ export const CHANNEL_FUNCTIONS = [
     mul(dy as Code, mul(add(gate(x as Code), and(x as Code, and(greater(x as Code, splat(-3)), greater(three, x as Code)))), sixth)),
   ),
   reduction('total', 1, 0, 1, ([x]) => [x as Code]),
-  reduction('totalOfProducts', 2, 0, 1, ([a, b]) => [mul(a as Code, b as Code)]),
   reduction('totalOfSquares', 1, 1, 1, ([x], [mean]) => {
     const centred = sub(x as Code, mean as Code);
     return [mul(centred, centred)];

@@ -81,7 +81,7 @@ export function batchNormGradient(
 }
 
 /** One of the maps without coefficients, e.g. `hSwishGradient` of dy and x. */
-export function elementwise(heap: Heap, name: 'relu' | 'reluGradient' | 'hSwish' | 'hSwishGradient', ...inputs: tf.Tensor[]): tf.Tensor {
+export function elementwise(heap: Heap, name: 'reluGradient' | 'hSwish' | 'hSwishGradient', ...inputs: tf.Tensor[]): tf.Tensor {
   const [first] = inputs as [tf.Tensor];
   const out = heap.tensor(first.shape);
   const { rows, channels } = flat(first);

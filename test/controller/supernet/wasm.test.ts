@@ -67,6 +67,21 @@ describe('kernels on WebAssembly', () => {
     tf.dispose([mean, variance]);
   });
 
+  it('normalise a batch without variance to beta, and give it no gradient', () => {
+    const [x, gamma, beta] = [tf.zeros<tf.Rank.R4>([2, 3, 3, 4]), tf.tensor1d([1, 2, 3, 4]), tf.tensor1d([5, 6, 7, 8])];
+    const normalised = (input: tf.Tensor) => {
+      const [y, { mean, variance }] = normaliseByBatch(input as tf.Tensor4D, gamma, beta);
+      tf.dispose([mean, variance]);
+      return y;
+    };
+    expect([...normalised(x).dataSync().slice(0, 4)]).toEqual([5, 6, 7, 8]);
+    expect([
+      ...tf
+        .grad((input) => tf.sum(normalised(input)))(x)
+        .dataSync(),
+    ]).toEqual(new Array(72).fill(0));
+  });
+
   it('refuse a dilated convolution by saying what they know', () => {
     const image = tf.ones<tf.Rank.R4>([1, 9, 9, 4]);
     const gradient = tf.grad((filter) => tf.sum(tf.depthwiseConv2d(image, filter as tf.Tensor4D, 1, 'same', 'NHWC', 2)));
