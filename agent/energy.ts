@@ -1,8 +1,8 @@
-// Arithmetic of joules from a sensor's readings: counters with wrap, power samples, idle subtraction, uncertainty, refusals. Pure: no clock.
+// Joules that one sensor saw in one window, with what its readings leave uncertain: counters with wrap, samples of power, edges. Pure: no clock.
 // A figure that the readings cannot carry is refused with a reason; nothing is ever 0 for lack of data.
 import type { Energy, Quantity, Verdict } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
-import { effectiveSampleSize, median } from '@ofa-fleet/shared/statistics.ts';
+import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
 import type { MeterInfo, MeterTrace } from './ports.ts';
 
 /** Edges of a section, ms on the trace's time scale. */
@@ -19,19 +19,58 @@ export interface WindowEnergy {
   readonly distinct: number;
   /** Standard uncertainty of `joules` without the sensor's gain. */
   readonly u: number;
+  /** The part of `u` that comes of coarse steps and of not knowing when a reading was taken. */
+  readonly uReading: number;
+  /** Watts in equal parts of the window, in order: how the power moved. One a refresh (power) or up to 40 (counter). */
+  readonly powers: readonly number[];
+  /** Share of the window that readings of this window alone stand for. */
+  readonly seen: number;
 }
 
-/** A load window needs so many distinct readings, so many counter steps, and this many times the sensor's refresh. */
-const MIN_DISTINCT = 20;
-const MIN_LSBS = 100;
-const MIN_REFRESHES = 20;
+export interface EnergyResult {
+  readonly energy: Energy;
+  /** About the joules only: they do not move the verdict on the latency. */
+  readonly findings: Verdict['findings'];
+  /** Of the net figure, k = 2, without the sensor's gain: what longer windows can lower. Infinity where there is none. */
+  readonly relativeHalfWidth: number;
+}
+
 /** More than any device that we measure draws: a counter that would imply more was reset, not wrapped. */
 const MAX_WATTS = 2000;
 /** Sockets of the largest machine whose counters are added up. */
 const MAX_COUNTERS = 8;
-/** Published interval: k times the standard uncertainty. */
-const COVERAGE_FACTOR = 2;
-const IDLE_MOVED_SHARE = 0.05;
+/** Parts of a window in which a counter's power is looked at. */
+const PARTS = 40;
+/** Share of the clean section from which the power at an edge is taken. */
+const EDGE_SHARE = 0.1;
+/** Ratio of a normal distribution's 95 % half-width to its standard deviation. */
+const NORMAL_95 = 1.959964;
+/** Smart plugs settle within 2 to 3 s; sensors on a board at once. */
+const PLUG_SETTLE_MS = 3000;
+
+/** No joules, and why. */
+export function noEnergy(reason: Reason, message: string, info: MeterInfo | null = null): EnergyResult {
+  const quantity: Quantity = { value: null, ci: null, unit: 'J', kind: 'measured', n: 0, nEff: 0, reason, message };
+  return {
+    energy: {
+      gross: quantity,
+      net: quantity,
+      sensor: info?.sensor ?? null,
+      boundary: info?.boundary ?? null,
+      windowMs: null,
+      inferences: null,
+      idleWatts: null,
+    },
+    findings: [],
+    relativeHalfWidth: Infinity,
+  };
+}
+
+/** How long after a change of load a reading may still tell of the time before it: a mean over the last refresh is shown for one more. */
+export function lagMs(info: MeterInfo, refreshMs: number): number {
+  const settleMs = info.settleMs ?? (info.boundary === 'wall' ? PLUG_SETTLE_MS : 0);
+  return info.kind === 'counter' ? settleMs : settleMs + 2 * refreshMs;
+}
 
 /**
  * Joules from one reading of a counter to a lower one that came `seconds` later; null where no wrap explains it (a reset). Where a sum of
@@ -65,213 +104,206 @@ export function unwrapCounter({ atMs, values }: MeterTrace, wrapJoules: number |
   return ok(grown);
 }
 
-/** Value of a piecewise linear trace at `at`; null outside of it. */
-function interpolate(times: readonly number[], values: readonly number[], at: number): number | null {
-  const after = times.findIndex((time) => time >= at);
-  if (after === -1) return null;
-  const t1 = times[after] as number;
-  const v1 = values[after] as number;
-  if (t1 === at) return v1;
-  if (after === 0) return null;
-  const t0 = times[after - 1] as number;
-  const v0 = values[after - 1] as number;
-  return v0 + ((v1 - v0) * (at - t0)) / (t1 - t0);
+/** Readings within the window that differ from the one before. */
+export function countChanges({ atMs, values }: MeterTrace, { startMs, endMs }: Window): number {
+  let changes = 0;
+  for (let i = 1; i < values.length; i++) {
+    const at = atMs[i] as number;
+    if (values[i] !== values[i - 1] && at >= startMs && at <= endMs) changes += 1;
+  }
+  return changes;
 }
 
-/** Readings at which the value changed: a counter is known exactly only there. */
-function changes(atMs: Float64Array, values: Float64Array): { readonly times: readonly number[]; readonly values: readonly number[] } {
-  const at = [...values.keys()].filter((i) => i > 0 && values[i] !== values[i - 1]);
-  return { times: at.map((i) => atMs[i] as number), values: at.map((i) => values[i] as number) };
+/** A counter at one of its changes: since it was taken between two looks at the counter, its time is known to `widthMs`. */
+interface Step {
+  readonly atMs: number;
+  readonly widthMs: number;
+  readonly joules: number;
 }
 
-const within = (times: readonly number[], { startMs, endMs }: Window) => times.filter((time) => time >= startMs && time <= endMs).length;
+function stepsOf(atMs: Float64Array, grown: Float64Array, refreshMs: number): Step[] {
+  const steps: Step[] = [];
+  for (let i = 1; i < grown.length; i++) {
+    if (grown[i] === grown[i - 1]) continue;
+    const at = atMs[i] as number;
+    const widthMs = Math.min(refreshMs, at - (atMs[i - 1] as number));
+    steps.push({ atMs: at - widthMs / 2, widthMs, joules: grown[i] as number });
+  }
+  return steps;
+}
 
-const outside = (sensor: string): Outcome<never> =>
-  failed('SENSOR_TOO_SLOW', `${sensor} gave no reading on both sides of the window. Measure again, with longer windows.`);
+const wattsBetween = (a: Step, b: Step) => (b.joules - a.joules) / ((b.atMs - a.atMs) / 1000);
 
-function counterEnergy(trace: MeterTrace, info: MeterInfo, window: Window, edgeMs: number): Outcome<WindowEnergy> {
+/** Mean power in up to 40 equal parts of the section that the steps span. */
+function powersOf(steps: readonly Step[]): number[] {
+  const parts = Math.min(PARTS, Math.floor((steps.length - 1) / 3));
+  if (parts < 1) return [];
+  const first = steps[0] as Step;
+  const spanMs = (steps.at(-1) as Step).atMs - first.atMs;
+  const powers: number[] = [];
+  let from = first;
+  for (const step of steps) {
+    if (step.atMs - first.atMs < ((powers.length + 1) * spanMs) / parts - 1e-6) continue;
+    powers.push(wattsBetween(from, step));
+    from = step;
+  }
+  return powers;
+}
+
+/** Root of the mean square around the mean. */
+function deviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
+}
+
+/** Where a counter changed too seldom in a window: the difference of the readings at its ends, each known to one step. */
+function countedByReadings(trace: MeterTrace, grown: Float64Array, info: MeterInfo, { startMs, endMs }: Window): Outcome<WindowEnergy> {
+  const inside = [...grown.keys()].filter((i) => (trace.atMs[i] as number) >= startMs && (trace.atMs[i] as number) <= endMs);
+  const [first, last] = [inside[0], inside.at(-1)];
+  const seconds = (endMs - startMs) / 1000;
+  const between = first === undefined || last === undefined ? 0 : ((trace.atMs[last] as number) - (trace.atMs[first] as number)) / 1000;
+  if (first === undefined || last === undefined || between === 0) return unseen(info, seconds);
+  const watts = ((grown[last] as number) - (grown[first] as number)) / between;
+  const u = ((info.lsb / Math.sqrt(6)) * seconds) / between;
+  const distinct = countChanges({ atMs: trace.atMs, values: grown }, { startMs, endMs });
+  return ok({ joules: watts * seconds, watts, seconds, distinct, u, uReading: u, powers: [], seen: between / seconds });
+}
+
+const unseen = (info: MeterInfo, seconds: number): Outcome<never> =>
+  failed(
+    'SENSOR_STALE',
+    `${info.sensor} gave no readings in a window of ${seconds.toPrecision(3)} s: it stopped answering. Check it with \`ofa-agent meters\`.`,
+  );
+
+/**
+ * Between the first and the last change of the counter that lie wholly inside of the window; what is missing at the ends is added at the power
+ * beside it. So no joules of before or after come in, and each edge is known to the time of one change: u = r·P/√12 each.
+ */
+function counterEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refreshMs: number, skipMs: number): Outcome<WindowEnergy> {
   const grown = unwrapCounter(trace, info.wrapJoules);
   if (!grown.ok) return grown;
-  const points = changes(trace.atMs, grown.value);
-  const from = interpolate(points.times, points.values, window.startMs);
-  const to = interpolate(points.times, points.values, window.endMs);
-  if (from === null || to === null) return outside(info.sensor);
-  const seconds = (window.endMs - window.startMs) / 1000;
-  const joules = to - from;
+  const { startMs, endMs } = window;
+  const steps = stepsOf(trace.atMs, grown.value, refreshMs).filter(
+    ({ atMs, widthMs }) => atMs - widthMs / 2 >= startMs + skipMs && atMs + widthMs / 2 <= endMs,
+  );
+  const [first, last] = [steps[0], steps.at(-1)];
+  if (first === undefined || last === undefined || steps.length < 3) return countedByReadings(trace, grown.value, info, window);
+  const spanMs = last.atMs - first.atMs;
+  const early = steps.find((step, i) => i > 0 && step.atMs - first.atMs >= EDGE_SHARE * spanMs) as Step;
+  const late = steps.findLast((step, i) => i < steps.length - 1 && last.atMs - step.atMs >= EDGE_SHARE * spanMs) as Step;
+  const [headSeconds, tailSeconds] = [(first.atMs - startMs) / 1000, (endMs - last.atMs) / 1000];
+  const joules = last.joules - first.joules + headSeconds * wattsBetween(first, early) + tailSeconds * wattsBetween(late, last);
+  const seconds = (endMs - startMs) / 1000;
   const watts = joules / seconds;
-  // Two quantised readings, and two edges of random phase against the refresh.
-  const u = Math.hypot(info.lsb / Math.sqrt(6), ((edgeMs / 1000) * watts) / Math.sqrt(6));
-  return ok({ joules, watts, seconds, distinct: within(points.times, window), u });
-}
-
-function powerEnergy({ atMs, values }: MeterTrace, info: MeterInfo, window: Window, edgeMs: number): Outcome<WindowEnergy> {
-  const times = Array.from(atMs);
-  const watts = Array.from(values);
-  const from = interpolate(times, watts, window.startMs);
-  const to = interpolate(times, watts, window.endMs);
-  if (from === null || to === null) return outside(info.sensor);
-  const inner = times.flatMap((time, i) => (time > window.startMs && time < window.endMs ? [{ time, watt: watts[i] as number }] : []));
-  const points = [{ time: window.startMs, watt: from }, ...inner, { time: window.endMs, watt: to }];
-  const joules = points.slice(1).reduce((sum, point, i) => {
-    const before = points[i] as (typeof points)[number];
-    return sum + ((before.watt + point.watt) / 2) * ((point.time - before.time) / 1000);
-  }, 0);
-  const seconds = (window.endMs - window.startMs) / 1000;
-  // Repeats serve the integral, but only readings that changed are samples of their own.
-  const fresh = inner.filter((point, i) => i === 0 || point.watt !== inner[i - 1]?.watt).map((point) => point.watt);
-  const mean = joules / seconds;
-  const spread = fresh.length < 2 ? Infinity : Math.sqrt(fresh.reduce((sum, watt) => sum + (watt - mean) ** 2, 0) / (fresh.length - 1));
-  const sampling = fresh.length < 2 ? 0 : (seconds * spread) / Math.sqrt(effectiveSampleSize(fresh));
-  const resolution = (seconds * info.lsb) / Math.sqrt(12 * Math.max(1, fresh.length));
-  const edge = ((edgeMs / 1000) * mean) / Math.sqrt(6);
-  return ok({ joules, watts: mean, seconds, distinct: Math.max(0, fresh.length - 1), u: Math.hypot(sampling, resolution, edge) });
-}
-
-/** Joules that one sensor saw in a window, before any refusal for coarseness. */
-export function windowEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refreshMs: number): Outcome<WindowEnergy> {
-  // Between readings an edge is a guess, whether the sensor or its reader is the slower one.
-  const gaps = Array.from(trace.atMs.subarray(1), (at, i) => at - (trace.atMs[i] as number));
-  const edgeMs = Math.max(refreshMs, gaps.length === 0 ? 0 : median(gaps));
-  return info.kind === 'counter' ? counterEnergy(trace, info, window, edgeMs) : powerEnergy(trace, info, window, edgeMs);
-}
-
-/** Refuses a load window whose readings are too few or too coarse for a figure; says what would do. */
-function refuse(load: WindowEnergy, info: MeterInfo, refreshMs: number): Outcome<never> | null {
-  const needs = (seconds: number) => `A load window of ${Math.ceil(seconds)} s would do.`;
-  if (load.seconds * 1000 < MIN_REFRESHES * refreshMs) {
-    return failed(
-      'SENSOR_TOO_SLOW',
-      `${info.sensor} changes every ${refreshMs.toPrecision(3)} ms; the window of ${load.seconds.toPrecision(3)} s is shorter than ${MIN_REFRESHES} times that. ${needs((MIN_REFRESHES * refreshMs) / 1000)}`,
-    );
-  }
-  if (load.distinct < MIN_DISTINCT) {
-    return failed(
-      'SENSOR_TOO_SLOW',
-      `${info.sensor} gave ${load.distinct} distinct readings in ${load.seconds.toPrecision(3)} s (needed ${MIN_DISTINCT}). ${needs((load.seconds * MIN_DISTINCT) / Math.max(1, load.distinct))}`,
-    );
-  }
-  if (info.kind === 'counter' && load.joules < MIN_LSBS * info.lsb) {
-    return failed(
-      'SENSOR_TOO_SLOW',
-      `${info.sensor} moved by ${load.joules.toPrecision(3)} J, less than ${MIN_LSBS} of its steps of ${info.lsb} J. ${needs((load.seconds * MIN_LSBS * info.lsb) / Math.max(load.joules, info.lsb))}`,
-    );
-  }
-  return null;
-}
-
-export interface EnergyReadings {
-  readonly info: MeterInfo;
-  readonly trace: MeterTrace;
-  readonly refreshMs: number;
-  readonly before: Window;
-  readonly load: Window;
-  readonly after: Window;
-  readonly inferences: number;
-}
-
-export interface EnergyResult {
-  readonly energy: Energy;
-  /** About the joules only: they do not move the verdict on the latency. */
-  readonly findings: Verdict['findings'];
-  /** Of the net figure, k = 2, without the sensor's gain: what longer windows can lower. Infinity where there is none. */
-  readonly relativeHalfWidth: number;
-}
-
-function nothing(reason: Reason, message: string): Quantity {
-  return { value: null, ci: null, unit: 'J', kind: 'measured', n: 0, nEff: 0, reason, message };
-}
-
-/** No joules, and why. */
-export function noEnergy(reason: Reason, message: string, info: MeterInfo | null = null): EnergyResult {
-  const quantity = nothing(reason, message);
-  return {
-    energy: {
-      gross: quantity,
-      net: quantity,
-      sensor: info?.sensor ?? null,
-      boundary: info?.boundary ?? null,
-      windowMs: null,
-      inferences: null,
-      idleWatts: null,
-    },
-    findings: [],
-    relativeHalfWidth: Infinity,
-  };
-}
-
-function perInference(joules: number, u: number, { inferences }: EnergyReadings, distinct: number, message: string | null): Quantity {
-  const value = joules / inferences;
-  const half = (COVERAGE_FACTOR * u) / inferences;
-  return {
-    value,
-    ci: { lo: value - half, hi: value + half, level: 0.95, method: `combined standard uncertainty, k = ${COVERAGE_FACTOR}` },
-    unit: 'J',
-    kind: 'measured',
-    n: inferences,
-    nEff: distinct,
-    reason: null,
-    message,
-  };
+  const edges = (watts * Math.hypot(first.widthMs, last.widthMs)) / 1000 / Math.sqrt(12);
+  // A counter that moves by one step at a time changes when its step is full, so at its changes it is exact.
+  const isExact = median(steps.slice(1).map((step, i) => step.joules - (steps[i] as Step).joules)) < 1.5 * info.lsb;
+  const uReading = Math.hypot(edges, isExact ? 0 : info.lsb / Math.sqrt(6));
+  const powers = powersOf(steps);
+  // What swings from part to part may swing within the missing ends too.
+  const part = spanMs / 1000 / Math.max(1, powers.length);
+  const missing = (length: number) => deviation(powers) * Math.sqrt(length * Math.max(length, part));
+  const distinct = countChanges({ atMs: trace.atMs, values: grown.value }, window);
+  const u = Math.hypot(uReading, missing(headSeconds), missing(tailSeconds));
+  return ok({ joules, watts, seconds, distinct, u, uReading, powers, seen: spanMs / (endMs - startMs) });
 }
 
 /**
- * Joules per inference, gross and net of idle power: E_net = E - P_idle·T with P_idle the mean of the idle power before and after;
- * u²(E_net) = u²(E) + T²(u_b² + u_a²)/4 + T²(P_b - P_a)²/12, the gain applied once, to E_net. A negative E_net is published as it is.
+ * Variance of one sample as a stand-in for the mean until the next. Samples that jump from one to the next (white noise) are worth s² each;
+ * where the power moves slowly against the sampling the trapezoid follows it, and a twelfth of the squared difference is left.
  */
-export function energyPerInference(readings: EnergyReadings): EnergyResult {
-  const { info, trace, refreshMs } = readings;
-  const refused = (failure: Outcome<never>) =>
-    failure.ok ? noEnergy('CRASHED', '', info) : noEnergy(failure.reason, failure.message, info);
-  const inAll = { startMs: readings.before.startMs, endMs: readings.after.endMs };
-  if (within(changes(trace.atMs, trace.values).times, inAll) === 0) {
-    return noEnergy(
-      'SENSOR_STALE',
-      `${info.sensor} did not change at all, idle or under load: it is stuck. Check it with \`ofa-agent meters\`.`,
-      info,
-    );
-  }
-  const load = windowEnergy(trace, info, readings.load, refreshMs);
-  if (!load.ok) return refused(load);
-  const tooCoarse = refuse(load.value, info, refreshMs);
-  if (tooCoarse !== null) return refused(tooCoarse);
-  const before = windowEnergy(trace, info, readings.before, refreshMs);
-  if (!before.ok) return refused(before);
-  const after = windowEnergy(trace, info, readings.after, refreshMs);
-  if (!after.ok) return refused(after);
+function samplingVariance(powers: readonly number[]): number {
+  const steps = powers.slice(1).map((value, i) => value - (powers[i] as number));
+  if (steps.length < 2) return 0;
+  const square = steps.reduce((sum, step) => sum + step * step, 0) / (2 * steps.length);
+  const turns = steps.slice(1).reduce((sum, step, i) => sum - step * (steps[i] as number), 0) / (steps.length - 1);
+  return Math.min(square, Math.max(square / 6, square / 6 + (5 * turns) / 6));
+}
 
-  const { joules, seconds, u, distinct } = load.value;
-  const idle = { before: before.value.watts, after: after.value.watts };
-  const uBefore = before.value.u / before.value.seconds;
-  const uAfter = after.value.u / after.value.seconds;
-  const net = joules - ((idle.before + idle.after) / 2) * seconds;
-  const uNet = Math.sqrt(
-    u ** 2 + (seconds ** 2 * (uBefore ** 2 + uAfter ** 2)) / 4 + (seconds ** 2 * (idle.before - idle.after) ** 2) / 12,
-  );
-  const uNetAll = Math.hypot(uNet, info.gain * net);
+/** Half-width at 95 % of a mean of n values against a normal one, so that k = 2 holds for few values too. */
+export function widening(freedom: number): number {
+  return freedom > 200 ? 1 : studentT(0.95, Math.max(1, Math.floor(freedom))) / NORMAL_95;
+}
 
-  const moved = Math.abs(idle.before - idle.after);
-  const movedLimit = Math.max((IDLE_MOVED_SHARE * (idle.before + idle.after)) / 2, COVERAGE_FACTOR * Math.hypot(uBefore, uAfter));
-  const findings: Verdict['findings'] = [];
-  if (moved > movedLimit) {
-    const message = `Idle power moved from ${idle.before.toPrecision(4)} to ${idle.after.toPrecision(4)} W (limit ${movedLimit.toPrecision(2)} W): the net joules are doubtful. Stop other load and measure again.`;
-    findings.push({ reason: 'IDLE_MOVED', effect: 'information', message });
+/**
+ * Trapezoid over the samples. At a change of load the first readings still hold what was before (`skipMs`): they are left out, and the ends
+ * without samples are given the power beside them. Where no load changes at the edges, the trapezoid is interpolated to them.
+ */
+function powerEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refreshMs: number, skipMs: number): Outcome<WindowEnergy> {
+  const { startMs, endMs } = window;
+  const seconds = (endMs - startMs) / 1000;
+  const { atMs, values } = trace;
+  let from = atMs.findIndex((at) => at >= startMs + skipMs);
+  const isStep = skipMs > 0;
+  if (isStep) {
+    // A reading that has not moved since the load began may be one that stuck before it.
+    const moved = values.findIndex((value, i) => i > 0 && (atMs[i] as number) > startMs && value !== values[i - 1]);
+    if (moved > from) from = atMs.findIndex((at) => at >= (atMs[moved] as number) + refreshMs);
   }
-  if (net <= COVERAGE_FACTOR * uNetAll) {
-    const message = `The net energy of ${net.toPrecision(3)} J in ${seconds.toPrecision(3)} s does not stand out from the idle power's uncertainty of ${(COVERAGE_FACTOR * uNetAll).toPrecision(2)} J. Ask for longer windows or measure a larger model.`;
-    findings.push({ reason: 'BELOW_IDLE_NOISE', effect: 'information', message });
+  const to = atMs.findLastIndex((at) => at <= endMs);
+  if (from === -1 || to < from) return unseen(info, seconds);
+
+  const times = Array.from(atMs.subarray(from, to + 1));
+  const watts = Array.from(values.subarray(from, to + 1));
+  const [headSeconds, tailSeconds] = [((times[0] as number) - startMs) / 1000, (endMs - (times.at(-1) as number)) / 1000];
+  let joules = 0;
+  for (let i = 1; i < times.length; i++) {
+    joules += (((watts[i - 1] as number) + (watts[i] as number)) / 2) * (((times[i] as number) - (times[i - 1] as number)) / 1000);
   }
-  const remark = findings.length === 0 ? null : findings.map((finding) => finding.message).join(' ');
-  return {
-    energy: {
-      gross: perInference(joules, Math.hypot(u, info.gain * joules), readings, distinct, null),
-      net: perInference(net, uNetAll, readings, distinct, remark),
-      sensor: info.sensor,
-      boundary: info.boundary,
-      windowMs: seconds * 1000,
-      inferences: readings.inferences,
-      idleWatts: idle,
-    },
-    findings,
-    relativeHalfWidth: net > 0 ? (COVERAGE_FACTOR * uNet) / net : Infinity,
-  };
+  const powers = oneARefresh(times, watts, refreshMs);
+  const few = Math.max(2, Math.ceil(EDGE_SHARE * powers.length));
+  const mean = (some: readonly number[]) => some.reduce((sum, value) => sum + value, 0) / some.length;
+  const inner = [watts[0] as number, watts.at(-1) as number] as const;
+  const [head, tail] = isStep
+    ? [mean(powers.slice(0, few)), mean(powers.slice(-few))]
+    : [(edgeWatts(trace, from, startMs) + inner[0]) / 2, (edgeWatts(trace, to + 1, endMs) + inner[1]) / 2];
+  joules += headSeconds * head + tailSeconds * tail;
+
+  const n = Math.max(1, powers.length);
+  const spread = deviation(powers);
+  const sampling = seconds * Math.sqrt(samplingVariance(powers) / n) * widening(n - 1);
+  // Steps that the noise crosses average out; without noise each reading errs the same way.
+  const uReading = (seconds * info.lsb) / Math.sqrt(12 * (spread > info.lsb / 2 ? n : 1));
+  const missing = isStep ? Math.hypot(headSeconds, tailSeconds) * spread : 0;
+  const u = Math.hypot(sampling, uReading, missing);
+  const distinct = countChanges(trace, window);
+  const seen = ((times.at(-1) as number) - (times[0] as number)) / (endMs - startMs);
+  return ok({ joules, watts: joules / seconds, seconds, distinct, u, uReading, powers, seen });
+}
+
+/** Watts at `at`, which lies between reading `after` and the one before it; the nearest reading at the end of a trace. */
+function edgeWatts({ atMs, values }: MeterTrace, after: number, at: number): number {
+  const [w0, w1] = [values[after - 1], values[after]];
+  if (w0 === undefined || w1 === undefined) return (w0 ?? w1) as number;
+  const [t0, t1] = [atMs[after - 1] as number, atMs[after] as number];
+  return w0 + ((w1 - w0) * (at - t0)) / (t1 - t0);
+}
+
+/** Readings come oftener than the sensor refreshes: repeats serve the integral, but are no samples of their own. */
+function oneARefresh(times: readonly number[], watts: readonly number[], refreshMs: number): number[] {
+  const kept: number[] = [];
+  let last = -Infinity;
+  for (const [i, at] of times.entries()) {
+    if (at - last < 0.75 * refreshMs) continue;
+    kept.push(watts[i] as number);
+    last = at;
+  }
+  return kept;
+}
+
+/**
+ * Joules that one sensor saw in a window, before any refusal for coarseness. `skipMs`: the load changed at the edges, and readings tell of it
+ * only so long after; null: it did not change there.
+ */
+export function windowEnergy(
+  trace: MeterTrace,
+  info: MeterInfo,
+  window: Window,
+  refreshMs: number,
+  skipMs: number | null = null,
+): Outcome<WindowEnergy> {
+  return info.kind === 'counter'
+    ? counterEnergy(trace, info, window, refreshMs, skipMs ?? 0)
+    : powerEnergy(trace, info, window, refreshMs, skipMs ?? 0);
 }
