@@ -4,18 +4,24 @@ import { join } from 'node:path';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { planSchema, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
-import { runDoctor } from './cli-doctor.ts';
+import { LEAST_LEVELS } from '../calibration.ts';
+import { runCalibrate } from './cli-calibrate.ts';
 import { runCompare } from './cli-compare.ts';
+import { runDoctor } from './cli-doctor.ts';
 import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { AGENT_VERSION } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
+import type { PlugAddress } from './meters/meter.ts';
+import { parsePlug } from './plug-option.ts';
 import { RUNTIME_NAMES, type RuntimeName } from './runtime/runtimes.ts';
 import { journalPlace, recoverSettings } from './steady-settings.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 const USAGE_ERROR = 2;
+/** Plugs and power supplies need minutes at one load. */
+const [LEAST_HOLD_MIN, MOST_HOLD_MIN] = [5, 30];
 const DEFAULT_CAP_MS = 30_000;
 const SUSTAINED_CAP_MS = 600_000;
 const DEFAULT_STATE_DIR = join(homedir(), '.ofa-agent');
@@ -46,6 +52,14 @@ function parseCount(least: number, most: number): (text: string) => number {
 
 const parseThreads = parseCount(1, 64);
 
+function parseHold(text: string): number {
+  const minutes = Number(/^(\d+(?:\.\d+)?) ?min$/.exec(text)?.[1]);
+  if (!(minutes >= LEAST_HOLD_MIN && minutes <= MOST_HOLD_MIN)) {
+    throw new InvalidArgumentError(`Give a time from ${LEAST_HOLD_MIN}min to ${MOST_HOLD_MIN}min.`);
+  }
+  return minutes * 60_000;
+}
+
 function parseMode(text: string): Plan['mode'] {
   const mode = planSchema.shape.mode.safeParse(text);
   if (!mode.success) throw new InvalidArgumentError('Give back-to-back, sustained, or gap:MS with 1 to 10000 milliseconds, e.g. gap:200.');
@@ -59,6 +73,16 @@ function parseTemperature(text: string): number {
 }
 
 const runtimeOption = () => new Option('--runtime <name>', 'what runs the model').choices([...RUNTIME_NAMES]).default('onnxruntime-node');
+/** One plug. A message of commander's own would repeat what was typed, password and all. */
+const plugOption = (program: Command, description: string) =>
+  new Option('--plug <make:name@mqtt://host>', description).argParser((text, before?: PlugAddress) => {
+    if (before !== undefined)
+      return program.error('error: --plug is given twice; a device is measured by one plug', { exitCode: USAGE_ERROR });
+    const plug = parsePlug(text);
+    return plug.ok ? plug.value : program.error(`error: --plug: ${plug.message}`, { exitCode: USAGE_ERROR });
+  });
+const PLUG_MEANING =
+  'smart plug (tasmota, shelly, zigbee2mqtt) that feeds this device and nothing else, used where it has no sensor of its own';
 const example = (text: string) => `\nExample:\n  ${text}\n`;
 
 const threadsOption = () => new Option('--threads <n>', 'threads within an operator').argParser(parseThreads).default(1);
@@ -80,6 +104,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
     .addOption(threadsOption())
     .option('--precision <share>', 'half-width of the 95 % interval of the median that is enough', parseShare, 0.02)
     .option('--energy-precision <share>', 'measure joules too, to this half-width (takes about 15 s more)', parseShare)
+    .addOption(plugOption(program, PLUG_MEANING))
     .addOption(processesOption(1))
     .option('--cap <time>', 'longest warm-up plus timed runs (30s unless given, 10min where sustained)', parseDuration)
     .option('--profile [file.svg]', 'time by operator too, as a table and, where a file is named, as a chart')
@@ -95,6 +120,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
           threads: number;
           precision: number;
           energyPrecision?: number;
+          plug?: PlugAddress;
           processes: number;
           cap?: number;
           profile?: string | true;
@@ -102,10 +128,18 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
           samples?: string;
         },
       ) => {
-        const { energyPrecision = null, samples = null, cap, profile, ...rest } = options;
+        const { energyPrecision = null, samples = null, cap, profile, plug, ...rest } = options;
         const capMs = cap ?? (options.mode === 'sustained' ? SUSTAINED_CAP_MS : DEFAULT_CAP_MS);
         const chart = profile === undefined ? null : profile === true ? '-' : profile;
-        const asked = { ...rest, energyPrecision, samples, capMs, profile: chart, plugs: [], hostLockPath: defaultHostLockPath() };
+        const asked = {
+          ...rest,
+          energyPrecision,
+          samples,
+          capMs,
+          profile: chart,
+          plugs: plug === undefined ? [] : [plug],
+          hostLockPath: defaultHostLockPath(),
+        };
         done(await runMeasure(model, asked, signal));
       },
     );
@@ -139,9 +173,41 @@ function addMeters(program: Command, done: (code: number) => void): void {
   program
     .command('meters')
     .description('say which energy sensors this device has, how fast they are, and why the others are not used')
-    .option('--sysfs <root>', 'where the kernel shows its devices', '/sys')
-    .addHelpText('after', example('ofa-agent meters'))
-    .action(async ({ sysfs }: { sysfs: string }) => done(await runMeters(meterHost(sysfs))));
+    .option('--sysfs <root>', 'where the kernel shows its devices', HOST_ROOTS.sysfsRoot)
+    .addOption(plugOption(program, PLUG_MEANING))
+    .option('--gpu', 'as for models that run on the graphics card', false)
+    .addHelpText('after', example('ofa-agent meters\n  ofa-agent meters --plug tasmota:desk-plug@mqtt://192.168.1.10'))
+    .action(async ({ sysfs, plug, gpu }: { sysfs: string; plug?: PlugAddress; gpu: boolean }) =>
+      done(await runMeters(meterHost(sysfs, plug === undefined ? [] : [plug], gpu ? 'gpu' : 'cpu'))),
+    );
+}
+
+function addCalibrate(program: Command, signal: AbortSignal, done: (code: number) => void): void {
+  program
+    .command('calibrate')
+    .description("hold this device's own sensor against a smart plug, under several loads, and keep the line between the two")
+    .addOption(
+      plugOption(program, 'smart plug (tasmota, shelly, zigbee2mqtt) that feeds this device and nothing else').makeOptionMandatory(),
+    )
+    .option('--levels <n>', 'loads, from none to all cores busy', parseCount(LEAST_LEVELS, 10), LEAST_LEVELS)
+    .option('--hold <time>', 'how long each is held (5min unless given)', parseHold, LEAST_HOLD_MIN * 60_000)
+    .option('--state <dir>', 'where the line is kept', DEFAULT_STATE_DIR)
+    .option('--sysfs <root>', 'where the kernel shows its devices', HOST_ROOTS.sysfsRoot)
+    .addHelpText('after', example('ofa-agent calibrate --plug shelly:shellyplugsg3-a1b2c3@mqtt://me:secret@192.168.1.10'))
+    .action(
+      async ({
+        hold: holdMs,
+        state: stateDir,
+        sysfs: sysfsRoot,
+        ...rest
+      }: {
+        plug: PlugAddress;
+        levels: number;
+        hold: number;
+        state: string;
+        sysfs: string;
+      }) => done(await runCalibrate({ ...rest, holdMs, stateDir, sysfsRoot, hostLockPath: defaultHostLockPath() }, signal)),
+    );
 }
 
 function addDoctor(program: Command, signal: AbortSignal, done: (code: number) => void): void {
@@ -186,6 +252,7 @@ function addJoin(program: Command, done: (code: number) => void): void {
     .addOption(runtimeOption())
     .option('--class <name>', 'device class: devices of one class are taken to measure alike (derived from CPU and runtime if not given)')
     .option('--name <name>', 'name for people')
+    .addOption(plugOption(program, PLUG_MEANING))
     .option(
       '--max-temperature <celsius>',
       'take no work while the hottest thermal zone is above it',
@@ -198,7 +265,15 @@ function addJoin(program: Command, done: (code: number) => void): void {
       async (
         url: string,
         token: string,
-        options: { state: string; runtime: RuntimeName; class?: string; name?: string; maxTemperature: number; withParent: boolean },
+        options: {
+          state: string;
+          runtime: RuntimeName;
+          class?: string;
+          name?: string;
+          plug?: PlugAddress;
+          maxTemperature: number;
+          withParent: boolean;
+        },
       ) => {
         // Loaded on demand: measuring needs no MQTT.
         const { runAgent } = await import('./main.ts');
@@ -210,6 +285,7 @@ function addJoin(program: Command, done: (code: number) => void): void {
             runtime: options.runtime,
             deviceClass: options.class ?? null,
             name: options.name ?? null,
+            plugs: options.plug === undefined ? [] : [options.plug],
             maxTemperatureC: options.maxTemperature,
             withParent: options.withParent,
             hostLockPath: defaultHostLockPath(),
@@ -232,6 +308,7 @@ async function main(argv: readonly string[]): Promise<number> {
   addMeasure(program, stop.signal, done);
   addCompare(program, stop.signal, done);
   addMeters(program, done);
+  addCalibrate(program, stop.signal, done);
   addDoctor(program, stop.signal, done);
   addJoin(program, done);
   // `join` handles its own end; here Ctrl-C cancels a measurement, whose process is killed before this one ends.
