@@ -1,9 +1,10 @@
 // The experiment as data: which supernets are trained, on what, how long. Every arm has the same budget: training images x subnet passes.
 import { PRESETS, type Space } from '../../../controller/space.ts';
 import { withArchitecture, type Architecture } from '../../../controller/architecture.ts';
-import { AUGMENTATIONS } from '../../../controller/supernet/data/augmentation.ts';
+import { AUGMENTATIONS, type Augmentation } from '../../../controller/supernet/data/augmentation.ts';
+import { DEBIAN_FASHION_MNIST } from '../../../controller/supernet/data/idx.ts';
 import { phasesOf } from '../../../controller/supernet/training/phases.ts';
-import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
+import { decided, type Recipe, type RecipeTemplate } from '../../../controller/supernet/training/recipe.ts';
 import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
 
 type MultiPhase = Extract<Recipe['phases'], { full: unknown }>;
@@ -53,18 +54,94 @@ export const ARMS: readonly Arm[] = [
   { name: 'EE_DP', architecture: 'EE_DP', teacher: 'fixed', recipe: 'ofav2', strides: 'published', seeds: 1 },
 ];
 
+/** What every arm is trained on, and how long. */
+export interface Setting {
+  /** For the report: data, space, budget. */
+  readonly title: string;
+  readonly base: Space;
+  /** Folder of images. */
+  readonly data: string;
+  /** The first ones of the training part; null: all. */
+  readonly trainingImages: number | null;
+  /** Uniform settings by which each phase's best weights are tested. */
+  readonly phaseSettings: number;
+  readonly recipeOf: (arm: Pick<Arm, 'recipe' | 'teacher'>, augmentation: Augmentation) => Recipe;
+  /** The factor on every phase's length. */
+  readonly scaleOf: (space: Space, recipe: Recipe) => number;
+}
+
 /** Of 55,000, the first ones: fewer images seen more often, since a budget of minutes must hold every phase. */
-export const TRAINING_IMAGES = 6000;
+const TRAINING_IMAGES = 6000;
 /** Image passes through a subnet in training; the teacher's are not counted. */
-export const BUDGET = 180_000;
-export const TEST_IMAGES = 2000;
+const BUDGET = 180_000;
+const TEST_IMAGES = 2000;
+
+/** What the kept results are of: minutes a run on one core. */
+export const FASHION: Setting = {
+  title: `Fashion-MNIST, the first ${TRAINING_IMAGES} training images, space \`fashion\` in each architecture, ${BUDGET} image passes through subnets for every arm (the published recipes' own budgets differ: 605 epochs for SE_B, 915 for EE_D), ${TEST_IMAGES} test images`,
+  base: PRESETS['fashion'] as Space,
+  data: DEBIAN_FASHION_MNIST,
+  trainingImages: TRAINING_IMAGES,
+  phaseSettings: 8,
+  recipeOf: ({ recipe, teacher }) => {
+    const base = RECIPES[recipe] as Recipe;
+    return {
+      ...base,
+      batch: 32,
+      phases: 'full' in base.phases ? { ...base.phases, ...shortRates(base.phases) } : base.phases,
+      distillation: { ...base.distillation, teacher },
+      augmentation: AUGMENTATIONS['fashion-mnist'],
+      evaluation: { kind: 'resize' },
+      // phases are so short that their last weights are their best; scoring must not take longer than training
+      validation: { subnets: 8, images: 1000, calibrationImages: 320, timesPerPhase: 1 },
+      test: { settings: 135, images: TEST_IMAGES },
+    };
+  },
+  scaleOf: (space, recipe) => {
+    const epochs = phasesOf(space, recipe).reduce((sum, phase) => sum + (phase.epochs + phase.warmUpEpochs) * phase.subnetsPerStep, 0);
+    return BUDGET / (epochs * TRAINING_IMAGES);
+  },
+};
+
+export interface OwnData {
+  readonly data: string;
+  readonly preset: string;
+  /** On the length of every phase; 1 = as published. */
+  readonly scale: number;
+  /** Uniform settings tested at the end, and after each phase; not given: as published. */
+  readonly settings: number | undefined;
+}
+
+/** The published recipe on a user's copy of the published data, or on any other images. */
+export function ownSetting({ data, preset, scale, settings }: OwnData): Setting {
+  const base = PRESETS[preset];
+  if (base === undefined) throw new Error(`--preset ${preset} is none of ${Object.keys(PRESETS).join(', ')}`);
+  return {
+    title: `${data}, space \`${preset}\` in each architecture, published recipe at scale ${scale} (so SE_B and EE_D have budgets as 605 to 915)`,
+    base,
+    data,
+    trainingImages: null,
+    phaseSettings: settings ?? 32,
+    recipeOf: ({ recipe, teacher }, augmentation) => {
+      const template = RECIPES[recipe] as RecipeTemplate;
+      const test = settings === undefined ? template.test : { ...template.test, settings };
+      return decided({ ...template, test, distillation: { ...template.distillation, teacher } }, augmentation);
+    },
+    scaleOf: () => scale,
+  };
+}
 
 /** Where runs keep their state. */
 export const OUT = 'out/experiments/ofav2';
 
-export function spaceOf({ architecture, strides }: Pick<Arm, 'architecture' | 'strides'>): Space {
-  const base = PRESETS['fashion'] as Space;
-  const placed = { ...base, stages: base.stages.map((stage, s) => ({ ...stage, stride: STRIDES[strides][s] as 1 | 2 })) };
+/** Of the base, with the arm's strides and architecture; a base of other stages than five keeps its own strides. */
+export function spaceOf({ architecture, strides }: Pick<Arm, 'architecture' | 'strides'>, base: Space): Space {
+  const placement = STRIDES[strides];
+  const isPlaced = base.stages.length === placement.length;
+  const placed = {
+    ...base,
+    stages: base.stages.map((stage, s) => ({ ...stage, stride: isPlaced ? (placement[s] as 1 | 2) : stage.stride })),
+  };
   const space = withArchitecture(placed, architecture);
   if (!space.ok) throw new Error(space.message);
   return space.value;
@@ -82,27 +159,6 @@ function shortRates({ level, height, depth, width }: MultiPhase): Partial<MultiP
     depth: { ...depth, rates: [0.01, 0.02] },
     width: { ...width, rates: [0.01, 0.02] },
   };
-}
-
-export function recipeOf({ recipe, teacher }: Pick<Arm, 'recipe' | 'teacher'>): Recipe {
-  const base = RECIPES[recipe] as Recipe;
-  return {
-    ...base,
-    batch: 32,
-    phases: 'full' in base.phases ? { ...base.phases, ...shortRates(base.phases) } : base.phases,
-    distillation: { ...base.distillation, teacher },
-    augmentation: AUGMENTATIONS['fashion-mnist'],
-    evaluation: { kind: 'resize' },
-    // phases are so short that their last weights are their best; scoring must not take longer than training
-    validation: { subnets: 8, images: 1000, calibrationImages: 320, timesPerPhase: 1 },
-    test: { settings: 135, images: TEST_IMAGES },
-  };
-}
-
-/** The factor on every phase's length that makes the recipe cost BUDGET image passes. */
-export function scaleOf(space: Space, recipe: Recipe): number {
-  const epochs = phasesOf(space, recipe).reduce((sum, phase) => sum + (phase.epochs + phase.warmUpEpochs) * phase.subnetsPerStep, 0);
-  return BUDGET / (epochs * TRAINING_IMAGES);
 }
 
 export function resultName(arm: Pick<Arm, 'name'>, seed: number): string {

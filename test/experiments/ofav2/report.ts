@@ -8,8 +8,8 @@ import { extractSubnet } from '../../../controller/supernet/extract.ts';
 import { initialWeights } from '../../../controller/supernet/training/initial-weights.ts';
 import { uniformSubnet, type Subnet } from '../../../controller/subnet.ts';
 import type { Space } from '../../../controller/space.ts';
-import { ARMS, BUDGET, spaceOf, TEST_IMAGES, TRAINING_IMAGES, type Arm } from './design.ts';
-import { readResults, RESULTS, type PhaseResult, type RunResult } from './results.ts';
+import { ARMS, spaceOf, type Arm, type Setting } from './design.ts';
+import { readResults, type PhaseResult, type RunResult } from './results.ts';
 
 interface Estimate {
   readonly mean: number;
@@ -21,13 +21,13 @@ interface Estimate {
 /** Kinds of phases in their order; the last one is the finished supernet. */
 const KINDS = ['full', 'kernel', 'level', 'height', 'depth', 'width'] as const;
 
-export function writeReport(): void {
-  const results = readResults();
+export function writeReport(setting: Setting, folder: string): void {
+  const results = readResults(folder);
   const arms = ARMS.map((arm) => ({ arm, runs: results.filter((run) => run.arm === arm.name) })).filter(({ runs }) => runs.length > 0);
   if (arms.length === 0) return;
-  writeFileSync(join(RESULTS, 'README.md'), markdown(arms));
-  writeFileSync(join(RESULTS, 'phases.svg'), phaseChart(arms));
-  writeFileSync(join(RESULTS, 'uniform.svg'), uniformChart(arms));
+  writeFileSync(join(folder, 'README.md'), markdown(setting, arms));
+  writeFileSync(join(folder, 'phases.svg'), phaseChart(arms));
+  writeFileSync(join(folder, 'uniform.svg'), uniformChart(setting, arms));
 }
 
 type ArmRuns = { readonly arm: Arm; readonly runs: readonly RunResult[] };
@@ -51,16 +51,15 @@ function after(runs: readonly RunResult[], kind: PhaseResult['kind']): Estimate 
 const points = (share: number) => (100 * share).toFixed(1);
 const text = ({ mean, half }: Estimate) => (half === null ? `${points(mean)} (one seed)` : `${points(mean)} ± ${points(half)}`);
 
-function markdown(arms: readonly ArmRuns[]): string {
+function markdown(setting: Setting, arms: readonly ArmRuns[]): string {
   const columns = KINDS.filter((kind) => arms.some(({ runs }) => after(runs, kind) !== null));
   const row = ({ arm, runs }: ArmRuns) =>
     `| ${arm.name} | ${columns.map((kind) => { const value = after(runs, kind); return value === null ? '–' : text(value); }).join(' | ')} | ${text(final(runs))} | ${runs.map(({ uniform }) => points(uniform.picked.test)).join(', ')} | ${points(Math.max(...runs.map(({ uniform }) => uniform.highest.test)))} |`; // prettier-ignore
   const { provenance } = arms[0]?.runs[0] as RunResult;
   return `# Once-For-All against OFAv2, small
 
-Made by \`npm run experiment:ofav2\`; design in \`../design.ts\`, one file a run beside this one. Fashion-MNIST, the first ${TRAINING_IMAGES} training images, space
-\`fashion\` in each architecture, ${BUDGET} image passes through subnets for every arm (the published recipes' own budgets differ: 605 epochs for SE_B, 915
-for EE_D). Accuracy in % on ${TEST_IMAGES} test images of the uniform setting that validation picks; ± is the 95 % interval over seeds. ${provenance.backend}, ${provenance.cpu}.
+Made by \`npm run experiment:ofav2\`; one file a run beside this one. ${setting.title}. Accuracy in % of the uniform setting that validation picks; ± is the
+95 % interval over seeds. ${provenance.backend}, ${provenance.cpu}, ${provenance.trainingImages} training and ${provenance.testImages} test images.
 
 | arm | ${columns.map((kind) => `after ${kind}`).join(' | ')} | finished supernet | its seeds | best seen on test images |
 |---|${columns.map(() => '---|').join('')}---|---|---|
@@ -151,7 +150,7 @@ function phaseChart(arms: readonly ArmRuns[]): string {
 }
 
 /** MACs and parameters of every uniform subnet of the finished supernets of the first seed, against its accuracy. */
-function uniformChart(arms: readonly ArmRuns[]): string {
+function uniformChart({ base }: Setting, arms: readonly ArmRuns[]): string {
   const shown = arms.filter(({ arm }) => ['SE_B', 'EE_D-pet', 'EE_D-sandwich'].includes(arm.name));
   const costs = [
     { name: 'million multiply-accumulates', of: macsOfSubnet },
@@ -168,7 +167,7 @@ function uniformChart(arms: readonly ArmRuns[]): string {
     yAxis: costs.map((_, gridIndex) => ({ type: 'value', scale: true, name: 'accuracy, %', gridIndex })),
     series: costs.flatMap(({ of }, axis) =>
       shown.map(({ arm, runs }) => {
-        const space = spaceOf(arm);
+        const space = spaceOf(arm, base);
         return {
           name: arm.name,
           type: 'scatter',

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import type { TestedSetting, UniformSummary } from '../../../controller/supernet/checkpoint.ts';
 import type { PhaseKind } from '../../../controller/supernet/training/phases.ts';
 
+/** Those of the experiment that is kept. */
 export const RESULTS = fileURLToPath(new URL('./results/', import.meta.url));
 
 export interface PhaseResult {
@@ -37,8 +38,8 @@ export interface RunResult {
   };
 }
 
-export function readResults(): readonly RunResult[] {
-  if (!existsSync(RESULTS)) return [];
-  const files = readdirSync(RESULTS).filter((name) => name.endsWith('.json'));
-  return files.sort().map((name) => JSON.parse(readFileSync(join(RESULTS, name), 'utf8')) as RunResult);
+export function readResults(folder: string): readonly RunResult[] {
+  if (!existsSync(folder)) return [];
+  const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
+  return files.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as RunResult);
 }

@@ -2,13 +2,12 @@
 import { join } from 'node:path';
 import { selectBackend } from '../../../controller/supernet/backend.ts';
 import type { Checkpoint } from '../../../controller/supernet/checkpoint.ts';
-import { pick, type Dataset } from '../../../controller/supernet/data/dataset.ts';
-import { DEBIAN_FASHION_MNIST } from '../../../controller/supernet/data/idx.ts';
-import { openDataset } from '../../../controller/supernet/data/open-dataset.ts';
+import { pick } from '../../../controller/supernet/data/dataset.ts';
+import { openDataset, type OpenedDataset } from '../../../controller/supernet/data/open-dataset.ts';
 import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
 import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
 import { value } from '../../helpers/outcome.ts';
-import { recipeOf, scaleOf, spaceOf, TRAINING_IMAGES, type Arm } from './design.ts';
+import { spaceOf, type Arm, type Setting } from './design.ts';
 
 export interface TrainedArm {
   readonly checkpoint: Checkpoint;
@@ -18,29 +17,25 @@ export interface TrainedArm {
 
 export const experimentBackend = () => selectBackend({ purpose: 'training', threads: 1 });
 
-/** Fashion-MNIST with the first TRAINING_IMAGES of its training images; decoded into `folder`. */
-export async function experimentDataset(folder: string): Promise<Dataset> {
-  const whole = value(await openDataset(DEBIAN_FASHION_MNIST, { cacheDir: join(folder, 'cache'), channels: 1 }));
-  return {
-    ...whole,
-    name: `${whole.name} (first ${TRAINING_IMAGES})`,
-    train: pick(
-      whole.train,
-      Array.from({ length: TRAINING_IMAGES }, (_, i) => i),
-    ),
-  };
+/** The setting's images; decoded into `folder`. */
+export async function experimentDataset(setting: Setting, folder: string): Promise<OpenedDataset> {
+  const whole = value(await openDataset(setting.data, { cacheDir: join(folder, 'cache'), channels: setting.base.inputChannels }));
+  if (setting.trainingImages === null) return whole;
+  const first = Array.from({ length: setting.trainingImages }, (_, i) => i);
+  return { ...whole, name: `${whole.name} (first ${setting.trainingImages})`, train: pick(whole.train, first) };
 }
 
 export async function trainArm(
+  setting: Setting,
   arm: Arm,
   seed: number,
   folder: string,
-  dataset: Dataset,
+  dataset: OpenedDataset,
   backend: TrainOptions['backend'],
 ): Promise<TrainedArm> {
-  const space = spaceOf(arm);
-  const recipe = recipeOf(arm);
-  const scale = scaleOf(space, recipe);
+  const space = spaceOf(arm, { ...setting.base, classes: dataset.train.classes });
+  const recipe = setting.recipeOf(arm, dataset.augmentation);
+  const scale = setting.scaleOf(space, recipe);
   const checkpoint = value(
     await train({
       space,

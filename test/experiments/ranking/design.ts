@@ -2,11 +2,11 @@
 import { allChoices, drawSubnet } from '../../../controller/supernet/training/phases.ts';
 import { randomStream } from '../../../controller/supernet/training/random.ts';
 import { subnetId, type Subnet } from '../../../controller/subnet.ts';
-import { ARMS, spaceOf, type Arm } from '../ofav2/design.ts';
+import { ARMS, FASHION, spaceOf, type Arm } from '../ofav2/design.ts';
 
 /** Whose supernets are asked: OFAv2's best form. */
 export const ARM = ARMS.find(({ name }) => name === 'EE_D-pet') as Arm;
-export const SPACE = spaceOf(ARM);
+export const SPACE = spaceOf(ARM, FASHION.base);
 export const SEEDS = [1, 2, 3] as const;
 export const SUBNETS: readonly Subnet[] = drawn(20);
 /** From scratch: passes over the training images, at the rate of the supernet's full phase; one cosine, labels alone. */

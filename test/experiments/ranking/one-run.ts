@@ -8,7 +8,7 @@ import { createScorer, scoreAt } from '../../../controller/supernet/training/sco
 import { dispose, toTensors } from '../../../controller/supernet/training/tensors.ts';
 import type { Subnet } from '../../../controller/subnet.ts';
 import { value } from '../../helpers/outcome.ts';
-import { OUT as SUPERNETS, recipeOf, resultName } from '../ofav2/design.ts';
+import { FASHION, OUT as SUPERNETS, resultName } from '../ofav2/design.ts';
 import { experimentBackend, experimentDataset, trainArm } from '../ofav2/train-arm.ts';
 import { ARM, EPOCHS, RATE, SPACE, SUBNETS } from './design.ts';
 import { RESULT_FILE, type Inherited, type Scratch } from './results.ts';
@@ -27,8 +27,8 @@ writeFileSync(join(folder, RESULT_FILE), `${JSON.stringify(result, null, 1)}\n`)
 
 async function inherited(): Promise<Inherited> {
   const arm = join(SUPERNETS, resultName(ARM, seed));
-  const dataset = await experimentDataset(arm);
-  const { checkpoint, recipe } = await trainArm(ARM, seed, arm, dataset, backend);
+  const dataset = await experimentDataset(FASHION, arm);
+  const { checkpoint, recipe } = await trainArm(FASHION, ARM, seed, arm, dataset, backend);
   const score = createScorer(SPACE, recipe, dataset, undefined);
   const weights = toTensors(checkpoint.tensors);
   const accuracies: number[] = [];
@@ -42,8 +42,8 @@ async function inherited(): Promise<Inherited> {
 }
 
 async function fromScratch(one: Subnet, into: string): Promise<Scratch> {
-  const dataset = await experimentDataset(into);
-  const recipe = recipeOf(ARM);
+  const dataset = await experimentDataset(FASHION, into);
+  const recipe = FASHION.recipeOf(ARM, dataset.augmentation);
   const trained = value(
     await finetune({
       checkpoint: { space: SPACE, tensors: initialWeights(SPACE, seed), recipe: null, provenance: null },

@@ -88,3 +88,30 @@ export function flatJpeg(side: number, samples: readonly number[], adobeTransfor
     ...[0xff, 0xd9],
   ]);
 }
+
+export const WNIDS = ['n02124075', 'n04067472', 'n01443537'];
+
+const encoded = new Map<string, Uint8Array>();
+/** Encoding takes longer than all else, so each picture is encoded once. */
+export function flatPicture(...colour: Colour): Uint8Array {
+  const key = colour.join();
+  const known = encoded.get(key) ?? jpegOf(64, 64, () => colour);
+  encoded.set(key, known);
+  return known;
+}
+
+/** The exact layout of Tiny ImageNet: `perClass` training images a class, 2 validation images a class (one of them grey), an unlabelled test part. */
+export function writeTinyImageNet(root: string, perClass = 20): void {
+  put(root, 'wnids.txt', WNIDS.map((wnid) => `${wnid}\n`).join(''));
+  put(root, 'words.txt', 'n01443537\tgoldfish, Carassius auratus\nn00000001\tentity\nn02124075\tEgyptian cat\nn04067472\treel\n');
+  WNIDS.forEach((wnid, w) => {
+    put(root, `train/${wnid}/${wnid}_boxes.txt`, `${wnid}_0.JPEG\t0\t10\t63\t58\n`);
+    for (let i = 0; i < perClass; i++) put(root, `train/${wnid}/images/${wnid}_${i}.JPEG`, flatPicture(80 * w, 10 * i, 40));
+  });
+  const lines = Array.from({ length: 6 }, (_, i) => {
+    put(root, `val/images/val_${i}.JPEG`, i === 5 ? flatJpeg(64, [99]) : flatPicture(80 * (i % 3), 10 * i, 200));
+    return `val_${i}.JPEG\t${WNIDS[i % 3] as string}\t0\t32\t44\t62\n`;
+  });
+  put(root, 'val/val_annotations.txt', lines.join(''));
+  put(root, 'test/images/test_0.JPEG', flatPicture(1, 2, 3));
+}

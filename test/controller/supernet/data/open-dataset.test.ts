@@ -7,7 +7,7 @@ import type { Dataset } from '../../../../controller/supernet/data/dataset.ts';
 import { encodeIdxPair, loadIdxFolder } from '../../../../controller/supernet/data/idx.ts';
 import { openDataset, type OpenOptions } from '../../../../controller/supernet/data/open-dataset.ts';
 import { value } from '../../../helpers/outcome.ts';
-import { colourOf, flatJpeg, images, jpegOf, pngOf, put, type Colour } from './made-images.ts';
+import { colourOf, flatJpeg, flatPicture, images, jpegOf, pngOf, put, WNIDS, writeTinyImageNet, type Colour } from './made-images.ts';
 
 let scratch: string;
 let root: string;
@@ -206,32 +206,7 @@ describe('a folder of class folders', () => {
 });
 
 describe('Tiny ImageNet', () => {
-  const WNIDS = ['n02124075', 'n04067472', 'n01443537'];
-
-  const encoded = new Map<string, Uint8Array>();
-  /** Encoding takes longer than all else here, so each picture is encoded once. */
-  function flatPicture(...colour: Colour): Uint8Array {
-    const key = colour.join();
-    const known = encoded.get(key) ?? jpegOf(64, 64, () => colour);
-    encoded.set(key, known);
-    return known;
-  }
-
-  /** Its exact layout: 20 training images a class, 2 validation images a class, an unlabelled test part. */
-  function putTinyImageNet(): void {
-    put(root, 'wnids.txt', WNIDS.map((wnid) => `${wnid}\n`).join(''));
-    put(root, 'words.txt', 'n01443537\tgoldfish, Carassius auratus\nn00000001\tentity\nn02124075\tEgyptian cat\nn04067472\treel\n');
-    WNIDS.forEach((wnid, w) => {
-      put(root, `train/${wnid}/${wnid}_boxes.txt`, `${wnid}_0.JPEG\t0\t10\t63\t58\n`);
-      for (let i = 0; i < 20; i++) put(root, `train/${wnid}/images/${wnid}_${i}.JPEG`, flatPicture(80 * w, 10 * i, 40));
-    });
-    const lines = Array.from({ length: 6 }, (_, i) => {
-      put(root, `val/images/val_${i}.JPEG`, i === 5 ? flatJpeg(64, [99]) : flatPicture(80 * (i % 3), 10 * i, 200));
-      return `val_${i}.JPEG\t${WNIDS[i % 3] as string}\t0\t32\t44\t62\n`;
-    });
-    put(root, 'val/val_annotations.txt', lines.join(''));
-    put(root, 'test/images/test_0.JPEG', flatPicture(1, 2, 3));
-  }
+  const putTinyImageNet = () => writeTinyImageNet(root);
 
   it('gives 15 % of its training images to validation, and its official validation images are the test part', async () => {
     putTinyImageNet();
