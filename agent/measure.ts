@@ -286,7 +286,7 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
       );
       return noEnergy(reason, message);
     });
-    const verdict = judge({ plan, ...timed, warmUp: warm, reference: readings, conditions: seen });
+    const verdict = judge({ plan, ...timed, warmUp: warm, reference: readings, conditions: seen, energy });
     const sorted = ascending(timed.samples);
     const { identity } = runtime;
     return ok({

@@ -39,7 +39,10 @@ interface Manifest {
 async function bundle(): Promise<void> {
   await build({
     entryPoints: Object.fromEntries(
-      ['cli', 'runner', 'serve-worker', 'meter-worker', 'load-worker', 'restore-worker'].map((name) => [name, join(here, 'node', `${name}.ts`)]),
+      ['cli', 'runner', 'serve-worker', 'meter-worker', 'load-worker', 'throttle-worker', 'restore-worker'].map((name) => [
+        name,
+        join(here, 'node', `${name}.ts`),
+      ]),
     ),
     outdir: join(stage, 'lib'),
     bundle: true,

@@ -1,10 +1,10 @@
 // Judges a measurement: what was seen around the timed runs, as findings with sentences, and whether the number may be believed. Pure.
-import type { Plan, ReferenceReadings, RunConditions, Verdict } from '@ofa-fleet/shared/measurement.ts';
+import type { ReferenceReadings, Verdict } from '@ofa-fleet/shared/measurement.ts';
 import { estimateMedian, medianAbsoluteDeviation, relativeHalfWidth, type MedianEstimate } from '@ofa-fleet/shared/statistics.ts';
+import { MACHINE_RULES, percent, REMARKS, type Finding, type MachineEvidence } from './machine-findings.ts';
 import { DRIFT_LIMIT, driftOf } from './reference.ts';
 
-export interface Evidence {
-  readonly plan: Plan;
+export interface Evidence extends MachineEvidence {
   /** Every timed run in order, ms. */
   readonly samples: readonly number[];
   readonly estimate: MedianEstimate;
@@ -15,15 +15,10 @@ export interface Evidence {
   readonly capped: boolean;
   /** null: none was run. */
   readonly reference: ReferenceReadings | null;
-  readonly conditions: RunConditions;
 }
-
-type Finding = Verdict['findings'][number];
 
 /** Fewest runs that have an interval of their median at 95 %. */
 const MIN_RUNS = 6;
-const FOREIGN_SUSPECT = 0.05;
-const FOREIGN_INVALID = 0.2;
 const OUTLIER_SHARE = 0.05;
 const OUTLIER_MADS = 5;
 /**
@@ -31,47 +26,6 @@ const OUTLIER_MADS = 5;
  * 5 MAD lie within 3 to 5 % of the median, which cache and hypervisor exceed in one run of ten on a machine where nothing else runs.
  */
 const OUTLIER_FLOOR = 0.25;
-const CLOCK_SUSPECT = 0.95;
-const CLOCK_INVALID = 0.75;
-
-const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
-
-function throttled({ conditions: { cgroupThrottledPeriods: periods } }: Evidence): readonly Finding[] {
-  if (periods === null || periods <= 0) return [];
-  return [
-    {
-      reason: 'THROTTLED',
-      effect: 'invalid',
-      message: `The CPU quota of this process's cgroup stopped it in ${periods} periods (limit 0). Lift the quota (cpu.max, cpu.cfs_quota_us) and measure again.`,
-    },
-  ];
-}
-
-function clockMoved({ conditions: { clockMHz: clock } }: Evidence): readonly Finding[] {
-  if (clock === null) return [];
-  const share = Math.min(clock.min, clock.end) / clock.start;
-  if (share >= CLOCK_SUSPECT) return [];
-  return [
-    {
-      reason: 'CLOCK_MOVED',
-      effect: share < CLOCK_INVALID ? 'invalid' : 'suspect',
-      message:
-        `The CPU clock fell from ${clock.start.toFixed(0)} to ${(share * clock.start).toFixed(0)} MHz, ${percent(share)} of its start ` +
-        `(limits ${percent(CLOCK_SUSPECT)}, ${percent(CLOCK_INVALID)}). Let the device cool or set the governor to performance, then measure again.`,
-    },
-  ];
-}
-
-function foreignLoad({ conditions: { foreignCpuShare: share } }: Evidence): readonly Finding[] {
-  if (share === null || share <= FOREIGN_SUSPECT) return [];
-  return [
-    {
-      reason: 'NEIGHBOUR_LOAD',
-      effect: share > FOREIGN_INVALID ? 'invalid' : 'suspect',
-      message: `Other processes took ${percent(share)} of the CPU time of all cores (limits ${percent(FOREIGN_SUSPECT)}, ${percent(FOREIGN_INVALID)}). Stop them (top shows which) and measure again.`,
-    },
-  ];
-}
 
 function outliers({ samples, estimate }: Evidence): readonly Finding[] {
   const limit = estimate.value + Math.max(OUTLIER_MADS * medianAbsoluteDeviation(samples), OUTLIER_FLOOR * estimate.value);
@@ -151,21 +105,9 @@ function referenceDrift({ reference }: Evidence): readonly Finding[] {
   ];
 }
 
-function uncontrolled({ conditions: { governor } }: Evidence): readonly Finding[] {
-  if (governor === 'performance' || governor === 'userspace') return [];
-  const seen = governor === null ? 'This machine does not show its CPU clocks' : `The CPU governor is ${governor}`;
-  return [
-    {
-      reason: 'UNCONTROLLED',
-      effect: 'information',
-      message: `${seen}, so the clock may move between measurements. Where you may: set scaling_governor to performance.`,
-    },
-  ];
-}
-
 /** Invalid if any finding says so, else suspect if any does. An invalid number is shown and kept, not believed. */
 export function judge(evidence: Evidence): Verdict {
-  const rules = [throttled, clockMoved, foreignLoad, outliers, drift, referenceDrift, notSteady, tooFew, timeCap, uncontrolled];
+  const rules = [...MACHINE_RULES, outliers, drift, referenceDrift, notSteady, tooFew, timeCap, ...REMARKS];
   const findings = rules.flatMap((rule) => rule(evidence));
   const effects = findings.map((finding) => finding.effect);
   return { state: effects.includes('invalid') ? 'invalid' : effects.includes('suspect') ? 'suspect' : 'valid', findings: [...findings] };

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { DEFAULT_PLAN, type RunConditions } from '@ofa-fleet/shared/measurement.ts';
+import { DEFAULT_PLAN, type Energy, type RunConditions } from '@ofa-fleet/shared/measurement.ts';
 import { estimateMedian } from '@ofa-fleet/shared/statistics.ts';
+import { noEnergy } from '../../agent/energy.ts';
 import { judge, type Evidence } from '../../agent/verdict.ts';
 
 const QUIET: RunConditions = {
@@ -67,6 +68,77 @@ describe('the verdict', () => {
     expect(rest.state).toBe(state);
     expect(reasons).toEqual(state === 'valid' ? [] : ['CLOCK_MOVED']);
     expect(text.includes(`to ${min} MHz`)).toBe(state !== 'valid');
+  });
+
+  it.each([
+    [['throttled'], 'invalid', ['THROTTLED'], 'firmware throttled the processor'],
+    [['frequency-capped', 'soft-temperature-limit'], 'invalid', ['THROTTLED'], 'capped the clock and lowered the clock'],
+    [['under-voltage'], 'invalid', ['UNDER_VOLTAGE'], 'power supply made for it'],
+    [['under-voltage', 'throttled'], 'invalid', ['THROTTLED', 'UNDER_VOLTAGE'], 'get_throttled'],
+    [[], 'valid', [], ''],
+  ] as const)('with the firmware events %j of a Raspberry Pi is %s', (seen, state, reasons, text) => {
+    const judgement = judged({ conditions: { firmwareEvents: { seen: [...seen], unproven: ['throttled', 'under-voltage'] } } });
+    expect(judgement).toMatchObject({ state, reasons });
+    expect(judgement.text).toContain(text);
+  });
+
+  it('is suspect at over-current alarms alone, invalid if the clock fell too, and invalid at under-voltage alarms', () => {
+    const alarm = (kind: 'over-current' | 'under-voltage', events: number) => [{ input: 'oc3', kind, events }];
+    const fell = { start: 2000, min: 1890, end: 2000 };
+    expect(judged({ conditions: { supplyAlarms: alarm('over-current', 0) } })).toMatchObject({ state: 'valid', reasons: [] });
+    const alone = judged({ conditions: { supplyAlarms: alarm('over-current', 27_390) } });
+    expect(alone).toMatchObject({ state: 'suspect', reasons: ['OVER_CURRENT'] });
+    expect(alone.text).toContain('27390 times during the run (oc3_event_cnt; limit 0)');
+    expect(judged({ conditions: { supplyAlarms: alarm('over-current', 1), clockMHz: fell } })).toMatchObject({
+      state: 'invalid',
+      reasons: ['OVER_CURRENT', 'CLOCK_MOVED'],
+    });
+    expect(judged({ conditions: { supplyAlarms: alarm('under-voltage', 1) } })).toMatchObject({
+      state: 'invalid',
+      reasons: ['UNDER_VOLTAGE'],
+    });
+  });
+
+  it('is invalid where the processor was throttled for its temperature, by itself or by the kernel', () => {
+    const hot = { start: 60, max: 97.4, end: 90 };
+    const counted = judged({ conditions: { thermalThrottles: 3, temperatureC: hot } });
+    expect(counted).toMatchObject({ state: 'invalid', reasons: ['THROTTLED'] });
+    expect(counted.text).toContain('3 times at up to 97 °C');
+    const slowed = judged({ conditions: { cooling: [{ device: 'thermal-cpufreq-0', state: 2 }] } });
+    expect(slowed).toMatchObject({ state: 'invalid', reasons: ['THROTTLED'] });
+    expect(slowed.text).toContain('thermal-cpufreq-0 at state 2');
+    expect(judged({ conditions: { thermalThrottles: 0, cooling: [] } }).state).toBe('valid');
+  });
+
+  it('is suspect where the clock was not controlled and did fall', () => {
+    const { state, reasons } = judged({ conditions: { governor: 'schedutil', clockMHz: { start: 2000, min: 1890, end: 2000 } } });
+    expect({ state, reasons }).toEqual({ state: 'suspect', reasons: ['CLOCK_MOVED', 'UNCONTROLLED'] });
+    const unplugged = { startStatus: 'Charging', endStatus: 'Discharging', percent: 80 };
+    expect(judged({ conditions: { battery: unplugged } })).toMatchObject({ state: 'valid', reasons: ['UNCONTROLLED'] });
+  });
+
+  it('says that other virtual machines were the load, where the hypervisor took most of it', () => {
+    expect(judged({ conditions: { foreignCpuShare: 0.1, stolenCpuShare: 0.08 } }).text).toContain(
+      'other virtual machines on this host (8.0 % stolen)',
+    );
+    expect(judged({ conditions: { foreignCpuShare: 0.1, stolenCpuShare: 0.01 } }).text).toContain('Other processes took 10 %');
+  });
+
+  it('says ON_CHARGER where joules were asked and only the gauge of a charging battery could have told them; the latency stands', () => {
+    const charging = { startStatus: 'Charging', endStatus: 'Charging', percent: 80 };
+    const none = noEnergy('SENSOR_MISSING', 'none').energy;
+    const given: Energy = { ...none, boundary: 'battery', net: { ...none.net, value: 1, reason: null } };
+    const conditions = { battery: charging };
+    const refused = judged({ conditions, energy: none });
+    expect(refused).toMatchObject({ state: 'valid', reasons: ['ON_CHARGER'] });
+    expect(refused.text).toContain('Charging at 80 % (needed: Discharging)');
+    expect(judged({ conditions, energy: given }).reasons).toEqual(['ON_CHARGER']);
+    expect(judged({ conditions, energy: { ...given, boundary: 'package' } }).reasons).toEqual([]);
+    expect(judged({ conditions, energy: noEnergy('NOT_ASKED', '').energy }).reasons).toEqual([]);
+    expect(judged({ conditions }).reasons).toEqual([]);
+    expect(
+      judged({ conditions: { battery: { ...charging, startStatus: 'Discharging', endStatus: 'Discharging' } }, energy: none }).reasons,
+    ).toEqual([]);
   });
 
   it('is suspect where more than 5 % of the runs lie far above the median', () => {
