@@ -22,6 +22,7 @@ import { updateStatistics } from '../../../controller/supernet/training/running-
 import { calibratedStatistics } from '../../../controller/supernet/training/score.ts';
 import { trainStep, type Trainee } from '../../../controller/supernet/training/step.ts';
 import { teach, teacherExitWeights, teacherPhase } from '../../../controller/supernet/training/teacher.ts';
+import { meanAccuracy } from '../../../controller/supernet/training/validation.ts';
 import { train, type TrainOptions } from '../../../controller/supernet/training/train.ts';
 import { trunksOf, validationSubnets } from '../../../controller/supernet/training/uniform-settings.ts';
 import { randomStream } from '../../../controller/supernet/training/random.ts';
@@ -192,7 +193,42 @@ describe('statistics', () => {
   });
 });
 
+it('recalibrated statistics weigh batches by their size, also where the last is smaller', async () => {
+  const weights = toWeights(randomTensors(TINY, 1));
+  const subnet = { ...largestSubnet(TINY), resolution: 9 };
+  const set = madeDataset().train;
+  const views = Array.from({ length: 150 }, (_, i) => ({ index: (7 * i) % 88 }));
+  const [all, hundred, fifty] = await Promise.all(
+    [views, views.slice(0, 100), views.slice(100)].map((some) => calibratedStatistics(weights, TINY, subnet, set, some)),
+  );
+  for (const [name, { mean, variance }] of all ?? []) {
+    for (const [kind, got] of Object.entries({ mean, variance }) as ['mean' | 'variance', tf.Tensor1D][]) {
+      const [a, b] = [hundred, fifty].map((part) => bytes(part?.get(name)?.[kind])) as [number[], number[]];
+      bytes(got).forEach((v, i) => expect(v).toBeCloseTo((2 * (a[i] as number) + (b[i] as number)) / 3, 4));
+    }
+  }
+  expect(all?.size).toBeGreaterThan(3);
+});
+
 describe('choosing', () => {
+  it('asks for accuracies on validation images alone', async () => {
+    const phase = phasesOf(SPACE, RECIPE).at(-1) as Phase;
+    const asked: string[] = [];
+    const accuracy = await meanAccuracy(
+      new Map(),
+      SPACE,
+      RECIPE,
+      phase,
+      trunksOf(validationSubnets(SPACE, phase, 4, randomStream(0))),
+      (_weights, _subnet, splits) => {
+        asked.push(...splits.map(({ of }) => of));
+        return Promise.resolve(splits.map(() => ({ exits: [0.25, 0.75], ensemble: 1 })));
+      },
+    );
+    expect(new Set(asked)).toEqual(new Set(['validation']));
+    expect(accuracy).toBeGreaterThan(0.2);
+  });
+
   /** The same images with other pixels in one part. */
   const withOther = (part: 'validation' | 'test'): Dataset => {
     const dataset = madeDataset();
