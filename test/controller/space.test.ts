@@ -44,6 +44,12 @@ describe('the spaces that ship', () => {
     for (const name of ['cifar', 'fashion']) expect(mapSides(preset(name), 32)).toEqual(mapSides(preset('ofav2-64-w1.0'), 64));
   });
 
+  it('have exits six and eight times as wide as their stages, at width 1.2 too', () => {
+    const widths = (name: string) => preset(name).stages.map((_, s) => headWidths(preset(name), s).join());
+    expect(widths('ofav2-64-w1.0')).toEqual(['144,192', '240,320', '480,640', '672,896', '960,1280']);
+    expect(widths('ofav2-64-w1.2')).toEqual(['192,256', '288,384', '576,768', '816,1088', '1152,1536']);
+  });
+
   it('train at the published resolutions', () => {
     expect(preset('ofav2-64-w1.2').resolutions).toEqual([48, 52, 56, 60, 64]);
     const imageNet = preset('ofa-mbv3-w1.0').resolutions;
