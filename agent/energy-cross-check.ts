@@ -1,36 +1,55 @@
-// Holds one sensor against another of the same boundary: both saw the same joules, so where they differ by more than both admit, neither is
-// to be believed alone (ml-energy/zeus#181: 187 J by a counter and 327 J by power, of one idle graphics card).
+// Holds one sensor against a second that saw the same windows: of the same boundary, or a plug that the first was calibrated against. Where they
+// differ by more than both admit, neither is to be believed alone (ml-energy/zeus#181: 187 J by a counter and 327 J by power, of one card).
 import type { Interval, Quantity } from '@ofa-fleet/shared/measurement.ts';
-import type { EnergyFigure, EnergyReadings } from './energy-figure.ts';
-import { energyPerInference } from './energy-figure.ts';
+import { disagreement, type Calibration, type MeanPower } from './calibration.ts';
+import { lagMs, windowEnergy } from './energy.ts';
+import { energyPerInference, type EnergyFigure, type EnergyReadings } from './energy-figure.ts';
 import type { MeterRecorder } from './ports.ts';
+
+/** A second sensor, and the line between the two where their boundaries differ. */
+export interface Witness {
+  readonly recorder: MeterRecorder;
+  /** null: both have the same boundary. */
+  readonly calibration: Calibration | null;
+}
 
 /** Of a published interval, k = 2. */
 const halfWidth = ({ hi, lo }: Interval) => (hi - lo) / 2;
 
-/** Apart by more than two combined standard uncertainties; null: one of them has no value. */
-function apart(a: Quantity, b: Quantity): boolean | null {
-  if (a.value === null || b.value === null || a.ci === null || b.ci === null) return null;
+/** Apart by more than two combined standard uncertainties. One without a value says nothing. */
+function apart(a: Quantity, b: Quantity): boolean {
+  if (a.value === null || b.value === null || a.ci === null || b.ci === null) return false;
   return Math.abs(a.value - b.value) > Math.hypot(halfWidth(a.ci), halfWidth(b.ci));
 }
 
-const millijoules = (value: number | null) => ((value ?? NaN) * 1000).toPrecision(4);
+const millijoules = (value: number | null) => (value === null ? '-' : (value * 1000).toPrecision(4));
 
-/**
- * The figure, with METERS_DISAGREE and both sensors' joules in words where a witness of the same windows contradicts it. A witness that has no
- * figure itself says nothing.
- */
-export function crossChecked(
-  figure: EnergyFigure,
-  windows: Pick<EnergyReadings, 'before' | 'load' | 'after' | 'inferences'>,
-  witness: MeterRecorder | null,
-): EnergyFigure {
-  if (witness?.refreshMs == null || figure.energy.gross.value === null) return figure;
-  const other = energyPerInference({ info: witness.info, trace: witness.trace(), refreshMs: witness.refreshMs, ...windows }).energy;
+/** METERS_DISAGREE in a sentence, with both figures; null: they agree, or the witness has no figure for windows that short. */
+function contradiction(figure: EnergyFigure, readings: EnergyReadings, { recorder, calibration }: Witness): string | null {
+  if (recorder.refreshMs === null) return null;
+  const seen: EnergyReadings = { ...readings, info: recorder.info, trace: recorder.trace(), refreshMs: recorder.refreshMs };
+  const other = energyPerInference(seen).energy;
+  const { gross, net, sensor, boundary } = figure.energy;
+  if (other.gross.value === null) return null;
+  if (calibration !== null) {
+    const [rail, wall] = [loadPower(readings), loadPower(seen)];
+    return rail === null || wall === null ? null : (disagreement(calibration, rail, wall)?.message ?? null);
+  }
+  if (!apart(gross, other.gross) && !apart(net, other.net)) return null;
+  return `${sensor} and ${other.sensor} see the same (${boundary}) and disagree: ${millijoules(gross.value)} and ${millijoules(other.gross.value)} mJ an inference gross, ${millijoules(net.value)} and ${millijoules(other.net.value)} mJ net, beyond both uncertainties. Compare both with an external meter before you believe either.`;
+}
+
+function loadPower({ trace, info, load, refreshMs }: EnergyReadings): MeanPower | null {
+  const energy = windowEnergy(trace, info, load, refreshMs, lagMs(info, refreshMs));
+  return energy.ok ? { watts: energy.value.watts, u: energy.value.u / energy.value.seconds } : null;
+}
+
+/** The figure; where the witness contradicts it, with METERS_DISAGREE, both sensors' joules in words beside gross and net. */
+export function crossChecked(figure: EnergyFigure, readings: EnergyReadings, witness: Witness | null): EnergyFigure {
+  if (witness === null || figure.energy.gross.value === null) return figure;
+  const message = contradiction(figure, readings, witness);
+  if (message === null) return figure;
   const { gross, net } = figure.energy;
-  if (apart(gross, other.gross) !== true && apart(net, other.net) !== true) return figure;
-  const [ours, theirs] = [figure.energy.sensor, other.sensor];
-  const message = `${ours} and ${theirs} see the same (${figure.energy.boundary}) and disagree: ${millijoules(gross.value)} and ${millijoules(other.gross.value)} mJ an inference gross, ${millijoules(net.value)} and ${millijoules(other.net.value)} mJ net, beyond both uncertainties. Compare both with an external meter before you believe either.`;
   const told = (quantity: Quantity): Quantity => ({
     ...quantity,
     message: quantity.message === null ? message : `${quantity.message} ${message}`,

@@ -9,7 +9,9 @@ import { countChanges, lagMs, noEnergy, widening, windowEnergy, type EnergyResul
 const MIN_DISTINCT = 20;
 const MIN_LSBS = 100;
 export const MIN_REFRESHES = 20;
-/** A window of which the readings stand for less has a sensor that fell silent. */
+/** A load window is at least so many times what the sensor takes to follow a change. */
+export const LEAST_LAGS = 2;
+/** A load, once the sensor should follow it, of which the readings stand for less has a sensor that sticks. */
 const LEAST_SEEN = 0.5;
 /** Published interval: k times the standard uncertainty. */
 const COVERAGE_FACTOR = 2;
@@ -81,6 +83,13 @@ function tooCoarse({ info, trace, refreshMs, load }: EnergyReadings): { readonly
     return refuse(
       `${info.sensor} changes every ${refreshMs.toPrecision(3)} ms; the window of ${seconds} s is shorter than ${MIN_REFRESHES} times that.`,
       (MIN_REFRESHES * refreshMs) / ms,
+    );
+  }
+  const leastMs = LEAST_LAGS * lagMs(info, refreshMs);
+  if (ms < leastMs) {
+    return refuse(
+      `${info.sensor} follows a change of load after ${(leastMs / LEAST_LAGS / 1000).toPrecision(2)} s; the window of ${seconds} s is shorter than ${LEAST_LAGS} times that.`,
+      leastMs / ms,
     );
   }
   const distinct = countChanges(trace, load);
@@ -160,8 +169,9 @@ export function energyPerInference(readings: EnergyReadings): EnergyFigure {
   if (!load.ok) return refused(load, null);
   const few = tooFewSteps(load.value, info);
   if (few !== null) return refused(few.failure, few.growth);
-  if (load.value.seen < LEAST_SEEN) {
-    const share = `${(100 * load.value.seen).toFixed(0)} %`;
+  const seen = load.value.seen / (1 - lagMs(info, refreshMs) / (readings.load.endMs - readings.load.startMs));
+  if (seen < LEAST_SEEN) {
+    const share = `${(100 * seen).toFixed(0)} %`;
     return refused(failed('SENSOR_STALE', `${info.sensor} moved during ${share} of the load only: it sticks. Measure again.`), null);
   }
   const before = windowEnergy(trace, info, readings.before, refreshMs);

@@ -2,8 +2,8 @@
 // comes of how fast the sensor was seen to be, of the precision asked, and of what the first round showed.
 import type { Clock, MeterRecorder, Session } from './ports.ts';
 import { lagMs, noEnergy, type EnergyResult, type Window } from './energy.ts';
-import { crossChecked } from './energy-cross-check.ts';
-import { energyPerInference, type EnergyFigure, type EnergyReadings } from './energy-figure.ts';
+import { crossChecked, type Witness } from './energy-cross-check.ts';
+import { energyPerInference, LEAST_LAGS, type EnergyFigure, type EnergyReadings } from './energy-figure.ts';
 
 /** Windows are at least so long, and so many times the sensor's refresh; the load's by the precision asked. */
 const LOAD_MS = 1000;
@@ -28,8 +28,8 @@ const LEAST_GROWTH = 1.2;
 export interface EnergyAsk {
   readonly relativeHalfWidth: number;
   readonly clock: Clock;
-  /** A second sensor of the same boundary, to hold the first against; stopped with it. */
-  readonly witness?: MeterRecorder | null;
+  /** To hold the figure against; stopped with the recorder. */
+  readonly witness?: Witness | null;
 }
 
 /** Shortest window of inferences over which a sensor of that refresh can tell joules to `relativeHalfWidth`. */
@@ -52,7 +52,7 @@ function lengthsOf({ info }: MeterRecorder, refreshMs: number, relativeHalfWidth
   return {
     settleMs: Math.max(SETTLE_MS, lagMs(info, refreshMs) + refreshMs),
     idleMs: Math.max(IDLE_MS, IDLE_REFRESHES * refreshMs),
-    loadMs: leastLoadMs(refreshMs, relativeHalfWidth),
+    loadMs: Math.max(leastLoadMs(refreshMs, relativeHalfWidth), 2 * LEAST_LAGS * lagMs(info, refreshMs)),
   };
 }
 
@@ -128,9 +128,10 @@ export async function measureEnergy(
       const windows = await round(session, clock, lengths);
       // One more refresh, so that the last window has readings up to its end.
       await clock.sleep(2 * refreshMs + SETTLE_MS / 10);
-      const figure = energyPerInference({ info, trace: recorder.trace(), refreshMs, ...windows });
+      const readings = { info, trace: recorder.trace(), refreshMs, ...windows };
+      const figure = energyPerInference(readings);
       const growth = growthFor(figure, relativeHalfWidth);
-      const checked = () => crossChecked(figure, windows, witness);
+      const checked = () => crossChecked(figure, readings, witness);
       if (growth === 1) return checked();
       const spentMs = clock.monotonicMs() - roundBegan;
       const leftMs = LONGEST_ENERGY_MS - (clock.monotonicMs() - began);
@@ -141,6 +142,6 @@ export async function measureEnergy(
       lengths = { ...lengths, idleMs: lengths.idleMs * possible, loadMs: lengths.loadMs * possible };
     }
   } finally {
-    await Promise.all([recorder.stop(), witness?.stop()]);
+    await Promise.all([recorder.stop(), witness?.recorder.stop()]);
   }
 }

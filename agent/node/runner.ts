@@ -13,7 +13,7 @@ import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import { readMachine } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
 import type { PlugAddress } from './meters/meter.ts';
-import { startRecorder } from './meters/recorder.ts';
+import { startRecorder, startWitness } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
 import { profileModel, type Profile } from './profile.ts';
 import { explainRun } from './runtime/ort-session.ts';
@@ -79,9 +79,12 @@ async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
     peakMemoryBytes: () => process.resourceUsage().maxRSS * 1024,
     energy: async (session) => {
       if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
-      const recorder = await startRecorder(meterHost(roots.sysfsRoot, task.plugs));
+      const host = meterHost(roots.sysfsRoot, task.plugs);
+      const recorder = await startRecorder(host);
       if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
-      return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock });
+      const second = await startWitness(host, recorder.value);
+      const witness = second === null ? null : { recorder: second, calibration: null };
+      return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock, witness });
     },
   });
 }

@@ -239,13 +239,15 @@ export function record(sensor: SensorModel, device: Device, random: Random, from
   const atMs: number[] = [];
   const values: number[] = [];
   let due = fromMs;
+  let last = -Infinity;
   for (;;) {
     const late = random() < 0.01 ? 4 * sensor.pollMs * random() : 0.05 * sensor.pollMs * random();
-    const at = due + late;
+    const at = Math.max(due, last) + late;
     if (at > toMs) break;
+    last = at;
     atMs.push(at);
     values.push(sensor.show(device, at));
-    due = Math.max(due + sensor.pollMs, at - sensor.pollMs);
+    due = Math.max(due + sensor.pollMs, at);
   }
   return { atMs: Float64Array.from(atMs), values: Float64Array.from(values) };
 }

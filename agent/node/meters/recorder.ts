@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { witnessOf } from '../../boundary.ts';
 import type { MeterRecorder } from '../../ports.ts';
 import { entryUrl } from '../entries.ts';
 import { discoverMeters, explainNoMeter } from './discover.ts';
@@ -89,4 +90,10 @@ export async function startRecorder(host: MeterHost): Promise<Outcome<MeterRecor
   const [first, ...others] = discovery.meters;
   if (first === undefined) return failed('SENSOR_MISSING', explainNoMeter(host, discovery));
   return ok(await recordFirstMoving([first, ...others]));
+}
+
+/** Records the second sensor of the same boundary beside `chosen`; null where this machine has no such one. */
+export async function startWitness(host: MeterHost, chosen: MeterRecorder): Promise<MeterRecorder | null> {
+  const meter = witnessOf(chosen.info, discoverMeters(host).meters);
+  return meter === null ? null : recordMeter(meter);
 }
