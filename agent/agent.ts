@@ -11,6 +11,7 @@ import { failed, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts
 import type { DownMessage, DownPayload, Held, UpKind, UpPayload } from '@ofa-fleet/shared/protocol.ts';
 import { createDelivery } from './delivery.ts';
 import { createDeployment } from './deployment.ts';
+import type { Gates } from './gates.ts';
 import { answerInference } from './inference.ts';
 import { runJob, type JobHost, type StopReason } from './job-run.ts';
 import type { BlobShelf, DiskSpace, Inference, Measurer, Outbox, TurnLock } from './ports.ts';
@@ -33,9 +34,8 @@ export interface AgentHost {
   readonly bindSlots: (onChange: () => void) => void;
   readonly serveUrl: string | null;
   readonly infer: (input: Float32Array) => Promise<Outcome<Inference>>;
-  readonly temperatureC: () => number | null;
-  /** Above it no work is taken: a hot device throttles, and would measure that. */
-  readonly maxTemperatureC: number;
+  /** No job is asked for while one of them is shut. */
+  readonly gates: Gates;
   /** One line for whoever watches; held back during timed sections. */
   readonly log: (line: string) => void;
   /** The connection ended or could not be made. */
@@ -144,7 +144,14 @@ export function createAgent(host: AgentHost): Agent {
     delivery,
     transfer,
     models: host.models,
-    measurer: host.measurer,
+    measurer: {
+      async measure(source, plan, signal) {
+        const outcome = await host.measurer.measure(source, plan, signal);
+        host.gates.sawForeignLoad(outcome.ok ? outcome.value.provenance.conditions.foreignCpuShare : null);
+        return outcome;
+      },
+    },
+    gates: host.gates,
     clock,
     newId: () => bus.newId(),
     tell: (update) => trySend('job-update', update),
@@ -258,7 +265,7 @@ export function createAgent(host: AgentHost): Agent {
       if (signal.aborted || quiet || !bus.isUp()) continue;
       await trySend('hb', {
         uptimeMs: clock.monotonicMs() - born,
-        temperatureC: host.temperatureC(),
+        temperatureC: host.gates.temperatureC(),
         freeDiskBytes: (await host.disk())?.freeBytes ?? null,
         renewals: (await outbox.held())
           .filter(({ jobId, phase }) => phase === 'running' && jobId === current?.jobId)
@@ -272,12 +279,6 @@ export function createAgent(host: AgentHost): Agent {
   async function checkReady(): Promise<Failure | null> {
     if ((await outbox.fill()).isNearlyFull)
       return failed('BUSY', 'more results wait for the controller than may be kept; no new work until it takes them');
-    const temperature = host.temperatureC();
-    if (temperature !== null && temperature > host.maxTemperatureC)
-      return failed(
-        'TOO_HOT',
-        `${temperature.toFixed(0)} °C, the limit is ${host.maxTemperatureC} °C: let the device cool, or set another limit with --max-temperature`,
-      );
     return diskShortage(host.disk, 0);
   }
 
@@ -286,6 +287,10 @@ export function createAgent(host: AgentHost): Agent {
     // no job runs here: one that is said to was cut off by a disk that was full
     await confessInterrupted();
     while (deployment.isBehind() && !signal.aborted) await deployment.apply(signal);
+    const obstacle = await host.gates.check(signal);
+    if (signal.aborted) return FOREVER_MS;
+    setReady(obstacle);
+    if (obstacle !== null) return obstacle.retryAfterMs;
     const answer = await ask('job-next', { max: 1 }, signal);
     if (answer?.t !== 'job-grant') return welcomed ? NOT_READY_MS : FOREVER_MS;
     if (answer.p.none) return answer.p.retryAfterMs;
@@ -324,8 +329,9 @@ export function createAgent(host: AgentHost): Agent {
       if (signal.aborted) return;
       waitMs = FOREVER_MS;
       if (!welcomed) continue;
-      setReady(await checkReady());
-      if (notReady !== null) {
+      const obstacle = await checkReady();
+      if (obstacle !== null) {
+        setReady(obstacle);
         waitMs = NOT_READY_MS;
         continue;
       }

@@ -6,6 +6,7 @@ import { failed, type Failure, type Outcome, type Reason } from '@ofa-fleet/shar
 import { UP, type Grant, type JobUpdate } from '@ofa-fleet/shared/protocol.ts';
 import type { Delivery } from './delivery.ts';
 import { LONGEST_ENERGY_MS } from './energy-run.ts';
+import type { Gates } from './gates.ts';
 import type { BlobShelf, Measurer, Outbox } from './ports.ts';
 import type { Transfer } from './transfer.ts';
 
@@ -15,6 +16,7 @@ export interface JobHost {
   readonly transfer: Transfer;
   readonly models: BlobShelf;
   readonly measurer: Measurer;
+  readonly gates: Pick<Gates, 'checkAgain'>;
   readonly clock: Clock;
   readonly newId: () => string;
   /** Sent once, not kept: a sign of life. Never rejects. */
@@ -81,6 +83,13 @@ export async function runJob(grant: Grant, host: JobHost, stop: AbortSignal): Pr
     }
     if (!manifest.ok) {
       await reject(manifest, CANNOT.has(manifest.reason) ? null : RETRY_AFTER_MS);
+      return;
+    }
+
+    // the fetch may have taken minutes, in which a device gets hot or its battery empty
+    const obstacle = host.gates.checkAgain();
+    if (obstacle !== null) {
+      await reject(obstacle, obstacle.retryAfterMs);
       return;
     }
 

@@ -10,9 +10,11 @@ import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import type { Failure, Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { createAgent, type Agent } from '../agent.ts';
 import { createEnergyAccount } from '../energy-account.ts';
+import { createGates } from '../gates.ts';
 import type { Measurer } from '../ports.ts';
 import { createSlots } from '../slots.ts';
 import { enrol, type Enrolled, type EnrolHost } from './enrol.ts';
+import { readDeviceState } from './gates.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { readInventory } from './inventory.ts';
 import { openJouleCounter } from './joule-counter.ts';
@@ -24,7 +26,6 @@ import { startModelServer, type NodeModelServer } from './serve.ts';
 import { checkSettings, type AgentSettings, type CheckedSettings } from './settings.ts';
 import { createSlotStore } from './slot-store.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
-import { readTemperatureC } from './temperature.ts';
 
 /** How long a new model must answer before it is kept. */
 const PROBATION_MS = 3000;
@@ -134,8 +135,13 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
     bindSlots: (onChange) => (onSlots = onChange),
     serveUrl: server.value.url,
     infer: (input) => server.value.infer(input),
-    temperatureC: () => readTemperatureC(HOST_ROOTS.sysfsRoot),
-    maxTemperatureC: settings.maxTemperatureC,
+    gates: createGates({
+      clock: systemClock,
+      maxTemperatureC: settings.maxTemperatureC,
+      // what started this agent shares the machine with it, and is its load of others
+      waitsForOthers: !settings.withParent,
+      read: () => readDeviceState(HOST_ROOTS),
+    }),
     log,
     onDown(down) {
       // credentials that worked before may work again (the controller restores its database); new ones that do not are wrong

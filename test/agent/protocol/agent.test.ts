@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAgent } from '../../../agent/agent.ts';
+import { createGates } from '../../../agent/gates.ts';
 import { quietMs } from '../../../agent/job-run.ts';
 import { createOutbox, openAgentDatabase } from '../../../agent/node/outbox.ts';
 import { createSlotStore } from '../../../agent/node/slot-store.ts';
@@ -38,6 +39,9 @@ describe('an agent', () => {
   let stop: AbortController;
   let running: Promise<void>;
   let temperature: number;
+  let charge: number;
+  /** What happens to the device once it has asked for work. */
+  let onAsked: () => void;
   /** What the controller grants next. */
   let grants: Grant[];
   let sent: { readonly kind: UpKind; readonly payload: unknown }[];
@@ -60,6 +64,7 @@ describe('an agent', () => {
         if (kind === 'hello') answer(id, { t: 'welcome', p: { held: [], desired: null, serverTimeMs: 0, heartbeatMs: 5000 } });
         if (kind === 'job-next') {
           const grant = grants.shift();
+          if (grant !== undefined) onAsked();
           answer(id, { t: 'job-grant', p: grant === undefined ? { none: true, retryAfterMs: 5000 } : { none: false, grant } });
         }
         if (kind === 'job-update' && options?.id !== undefined) {
@@ -76,7 +81,8 @@ describe('an agent', () => {
     db = value(openAgentDatabase(join(dir, 'agent.db')));
     models = openBlobStore(join(dir, 'blobs'));
     server = value(await startModelServer({ runtime: 'onnxruntime-node', intraOpThreads: 1, host: '127.0.0.1', port: 0 }));
-    [temperature, grants, sent] = [40, [], []];
+    [temperature, charge, grants, sent] = [40, 80, [], []];
+    onAsked = () => undefined;
     said.length = 0;
     stop = new AbortController();
     const slots = createSlots({
@@ -101,8 +107,12 @@ describe('an agent', () => {
       bindSlots: () => undefined,
       serveUrl: null,
       infer: (input) => server.infer(input),
-      temperatureC: () => temperature,
-      maxTemperatureC: 85,
+      gates: createGates({
+        clock: hasty,
+        maxTemperatureC: 85,
+        waitsForOthers: false,
+        read: () => ({ temperatureC: temperature, slowed: null, battery: { status: 'Discharging', percent: charge }, cpu: null }),
+      }),
       log: (line) => said.push(line),
       onDown: () => undefined,
     }).run(stop.signal);
@@ -126,6 +136,24 @@ describe('an agent', () => {
     expect(said.join()).toContain('91 °C, the limit is 85 °C');
     temperature = 60;
     await vi.waitFor(() => expect(of('job-next').length).toBeGreaterThan(asked), 5000);
+  });
+
+  it('asks for no work while its battery is low, and says so', async () => {
+    charge = 29;
+    await vi.waitFor(() => expect(of('hb').at(-1)).toMatchObject({ notReady: { reason: 'LOW_BATTERY' } }), 5000);
+    charge = 31;
+    await vi.waitFor(() => expect(of('hb').at(-1)).toMatchObject({ notReady: null }), 5000);
+  });
+
+  it('gives a job back that it got while it became too hot: not ready, again in so long, which costs no attempt', async () => {
+    const { manifest } = await writeArtifact(models.dir, { channels: 4, size: 8, layers: 1 });
+    const ref = value(await models.put(new TextEncoder().encode(JSON.stringify(manifest))));
+    onAsked = () => (temperature = 91);
+    const job = { jobId: uuidV7(1), attempt: 1 };
+    grants.push({ ...job, version: 1, kind: 'measure', leaseMs: 1e6, deadlineMs: 1e6, manifest: ref, plan: DEFAULT_PLAN });
+    const rejected = expect.objectContaining({ phase: 'reject', ...job, reason: 'TOO_HOT', retryAfterMs: 15_000 }) as unknown;
+    await vi.waitFor(() => expect(of('job-update')).toContainEqual(rejected), 5000);
+    expect(of('job-update')).not.toContainEqual(expect.objectContaining({ phase: 'accepted' }));
   });
 
   it('outlives a full disk: it takes no work, confesses the job that it could not write, and goes on when there is room', async () => {
