@@ -130,7 +130,7 @@ function readPassiveTripC(sysfsRoot: string): number | null {
 }
 
 /** The tightest limit on the own cgroup or any above it: v1's quota over its period, or v2's cpu.max. */
-export function readQuota({ procRoot, sysfsRoot }: HostRoots): DoctorFacts['quota'] {
+function readQuota({ procRoot, sysfsRoot }: HostRoots): DoctorFacts['quota'] {
   const found: NonNullable<DoctorFacts['quota']>[] = [];
   for (const line of readText(join(procRoot, 'self/cgroup'))?.split('\n') ?? []) {
     const [, controllers = '', path = '/'] = line.split(':');
