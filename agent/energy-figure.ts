@@ -13,6 +13,8 @@ export const MIN_REFRESHES = 20;
 export const LEAST_LAGS = 2;
 /** A load, once the sensor should follow it, of which the readings stand for less has a sensor that sticks. */
 const LEAST_SEEN = 0.5;
+/** No reading for so long, and for three refreshes, is more than a late one. */
+const SILENT_MS = 500;
 /** Published interval: k times the standard uncertainty. */
 const COVERAGE_FACTOR = 2;
 const IDLE_MOVED_SHARE = 0.05;
@@ -121,17 +123,17 @@ function stuck({ info, trace, before, load, after }: EnergyReadings): Failure | 
   return null;
 }
 
-/** Where the readings end before the windows do, or begin after them. */
-function silent({ info, trace, refreshMs, before, after }: EnergyReadings): Failure | null {
-  const { atMs } = trace;
-  const from = atMs[0] ?? Infinity;
-  const to = atMs.at(-1) ?? -Infinity;
-  const patienceMs = Math.max(3 * refreshMs, (after.endMs - after.startMs) / 10);
-  if (from <= before.startMs + patienceMs && to >= after.endMs - patienceMs) return null;
-  const lacks = to === -Infinity ? after.endMs - before.startMs : Math.max(after.endMs - to, from - before.startMs);
+/** SENSOR_STALE where the readings begin after the window does, or end before it; null where they do not. */
+export function silence(info: MeterInfo, { atMs }: MeterTrace, { startMs, endMs }: Window, refreshMs: number): Failure | null {
+  const patienceMs = Math.max(3 * refreshMs, SILENT_MS);
+  const first = atMs[0] ?? Infinity;
+  const last = atMs.at(-1) ?? -Infinity;
+  if (first <= startMs + patienceMs && last >= endMs - patienceMs) return null;
+  const [end, lacksMs] =
+    last === -Infinity ? ['last', endMs - startMs] : last < endMs - patienceMs ? ['last', endMs - last] : ['first', first - startMs];
   return failed(
     'SENSOR_STALE',
-    `${info.sensor} gave no readings in the ${to < after.endMs ? 'last' : 'first'} ${(lacks / 1000).toPrecision(2)} s: it was unplugged, its file is gone or may not be read any more. Check it with \`ofa-agent meters\` and measure again.`,
+    `${info.sensor} gave no readings in the ${end} ${(lacksMs / 1000).toPrecision(2)} s: it was unplugged, its file is gone or may not be read any more. Check it with \`ofa-agent meters\` and measure again.`,
   );
 }
 
@@ -161,7 +163,8 @@ export function energyPerInference(readings: EnergyReadings): EnergyFigure {
     ...noEnergy(reason, message, info),
     budget: growthNeeded === null ? null : { load: Infinity, idle: 0, drift: 0, growthNeeded },
   });
-  const dead = silent(readings) ?? stuck(readings);
+  const whole = { startMs: readings.before.startMs, endMs: readings.after.endMs };
+  const dead = silence(info, trace, whole, refreshMs) ?? stuck(readings);
   if (dead !== null) return refused(dead, null);
   const coarse = tooCoarse(readings);
   if (coarse !== null) return refused(coarse.failure, coarse.growth);

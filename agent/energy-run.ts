@@ -1,9 +1,10 @@
 // Runs the energy protocol on a loaded model: idle window, load window, idle window, with the sensor recorded throughout. How long they last
 // comes of how fast the sensor was seen to be, of the precision asked, and of what the first round showed.
+import { ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Clock, MeterRecorder, Session } from './ports.ts';
 import { lagMs, noEnergy, type EnergyResult, type Window } from './energy.ts';
 import { crossChecked, type Witness } from './energy-cross-check.ts';
-import { energyPerInference, LEAST_LAGS, type EnergyFigure, type EnergyReadings } from './energy-figure.ts';
+import { energyPerInference, LEAST_LAGS, silence, type EnergyFigure, type EnergyReadings } from './energy-figure.ts';
 
 /** Windows are at least so long, and so many times the sensor's refresh; the load's by the precision asked. */
 const LOAD_MS = 1000;
@@ -58,28 +59,38 @@ function lengthsOf({ info }: MeterRecorder, refreshMs: number, relativeHalfWidth
 
 const totalMs = ({ settleMs, idleMs, loadMs }: Lengths) => 2 * (settleMs + idleMs) + loadMs;
 
+type Windows = Pick<EnergyReadings, 'before' | 'load' | 'after' | 'inferences'>;
+
+/** One round; ends early where the sensor fell silent, since no joules can come of it. */
 async function round(
   session: Session,
+  recorder: MeterRecorder,
   clock: Clock,
-  { settleMs, idleMs, loadMs }: Lengths,
-): Promise<Omit<EnergyReadings, 'info' | 'trace' | 'refreshMs'>> {
+  lengths: Lengths,
+  refreshMs: number,
+): Promise<Outcome<Windows>> {
   const idle = async (): Promise<Window> => {
-    await clock.sleep(settleMs);
+    await clock.sleep(lengths.settleMs);
     const startMs = clock.monotonicMs();
-    await clock.sleep(idleMs);
+    await clock.sleep(lengths.idleMs);
     return { startMs, endMs: clock.monotonicMs() };
   };
   const before = await idle();
+  const lost = silence(recorder.info, recorder.trace(), before, refreshMs);
+  if (lost !== null) return lost;
   const startMs = clock.monotonicMs();
   let inferences = 0;
   let endMs = startMs;
-  while (endMs < startMs + loadMs) {
+  while (endMs < startMs + lengths.loadMs) {
     await session.run();
     inferences += 1;
     endMs = clock.monotonicMs();
   }
+  const load = { startMs, endMs };
+  const lostSince = silence(recorder.info, recorder.trace(), load, refreshMs);
+  if (lostSince !== null) return lostSince;
   const after = await idle();
-  return { before, load: { startMs, endMs }, after, inferences };
+  return ok({ before, load, after, inferences });
 }
 
 /** How much longer the windows must be for the precision asked; 1: they are long enough; Infinity: no length would do. */
@@ -125,10 +136,11 @@ export async function measureEnergy(
     const began = clock.monotonicMs();
     for (let n = 1; ; n++) {
       const roundBegan = clock.monotonicMs();
-      const windows = await round(session, clock, lengths);
+      const windows = await round(session, recorder, clock, lengths, refreshMs);
+      if (!windows.ok) return noEnergy(windows.reason, windows.message, info);
       // One more refresh, so that the last window has readings up to its end.
       await clock.sleep(2 * refreshMs + SETTLE_MS / 10);
-      const readings = { info, trace: recorder.trace(), refreshMs, ...windows };
+      const readings = { info, trace: recorder.trace(), refreshMs, ...windows.value };
       const figure = energyPerInference(readings);
       const growth = growthFor(figure, relativeHalfWidth);
       const checked = () => crossChecked(figure, readings, witness);
