@@ -38,12 +38,12 @@ afterEach(async () => {
 });
 
 /** Its device answers never, so a campaign runs until something ends it. */
-function openRunner(): Promise<CampaignRunner> {
+function openRunner(weightsHash = 'w'): Promise<CampaignRunner> {
   const controller = {
     db,
     fleet,
     checkpoint: { space: TINY_SPACE, tensors: new Map(), recipe: null, provenance: null },
-    weightsHash: 'w',
+    weightsHash,
     splits: { validation: 'v', test: 't' },
     prepare: (subnet: Parameters<typeof subnetId>[1]) =>
       Promise.resolve(ok({ manifestSha256: subnetId(TINY_SPACE, subnet).repeat(4), error: 0.5 })),
@@ -80,4 +80,18 @@ it('stops a campaign and leaves none of its jobs with the fleet', async () => {
   expect(fleet.canceled).toEqual(expect.arrayContaining([...open]));
   expect(await runner.stop(id)).toMatchObject({ ok: false, reason: 'NOT_FOUND' });
   await runner.close();
+});
+
+it('goes on with a campaign that was left open, but not with the weights of another supernet: that one has failed', async () => {
+  const runner = await openRunner();
+  const id = value(await runner.start(REQUEST));
+  await runner.close();
+  const again = await openRunner();
+  expect((await listCampaigns(db)).map(({ endedReason }) => endedReason)).toEqual([null]);
+  expect(await again.start(REQUEST)).toMatchObject({ ok: false, reason: 'BUSY' });
+  await again.close();
+  const other = await openRunner('others');
+  expect((await listCampaigns(db)).find((campaign) => campaign.id === id)?.endedReason).toBe('failed');
+  expect((await other.start(REQUEST)).ok).toBe(true);
+  await other.close();
 });

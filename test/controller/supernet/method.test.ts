@@ -16,8 +16,9 @@ import { forward } from '../../../controller/supernet/supernet.ts';
 import { createBatches } from '../../../controller/supernet/training/batches.ts';
 import { phasesOf, type Phase } from '../../../controller/supernet/training/phases.ts';
 import { planLines, planOf, remainingCost } from '../../../controller/supernet/training/plan.ts';
-import type { Recipe } from '../../../controller/supernet/training/recipe.ts';
+import type { PhaseSettings, Recipe } from '../../../controller/supernet/training/recipe.ts';
 import { RECIPES } from '../../../controller/supernet/training/recipes.ts';
+import { readBest } from '../../../controller/supernet/training/run-state.ts';
 import { updateStatistics } from '../../../controller/supernet/training/running-statistics.ts';
 import { calibratedStatistics } from '../../../controller/supernet/training/score.ts';
 import { trainStep, type Trainee } from '../../../controller/supernet/training/step.ts';
@@ -365,5 +366,56 @@ describe('the plan', () => {
     });
     expect(seen.slice(0, 2)).toEqual(['plan', 'step']);
     expect(weightsHash(watched)).toBe(weightsHash(await trained('one')));
+  });
+});
+
+describe('a training run', () => {
+  it('draws other subnets in each step, and the same ones again in the same step', async () => {
+    const phase = phasesOf(SPACE, RECIPE).at(-1) as Phase;
+    const drawn: string[][] = [];
+    const batch = createBatches(SPACE, RECIPE, madeDataset().train, 3)(phase, 0);
+    for (const step of [0, 1, 2, 0]) {
+      const weights = toWeights(randomTensors(SPACE, 1));
+      const kinds = new Map(parametersOf(SPACE).map(({ name, kind }): [string, ParameterKind] => [name, kind]));
+      const trained = parametersOf(SPACE).filter(isTrained).map(({ name }) => name); // prettier-ignore
+      const trainee: Trainee = { space: SPACE, recipe: RECIPE, trained, kinds, weights, momenta: new Map() };
+      const losses = await trainStep(trainee, phase, step, batch, null, 0.01, 3);
+      drawn.push(losses.map((loss) => loss.toFixed(5)));
+    }
+    const [first, second, third, again] = drawn.map((losses) => losses.join());
+    expect(again).toBe(first);
+    expect(new Set([first, second, third]).size).toBe(3);
+  });
+
+  it.each([
+    ['the first', [1e-12, 1e-12]],
+    ['the second (the first having moved)', [2, 1e-12]],
+  ])('sorts channels before %s width phase, keeps the prefixes that were trained, and sorts nowhere else', async (name, widthRates) => {
+    // rates so small that weights stay where a phase found them: what differs from the phase before is what was done between them
+    const still = (settings: PhaseSettings, rates = [1e-12]): PhaseSettings => ({ ...settings, rates, epochs: [1], warmUpEpochs: [0] });
+    const { full, kernel, level, height, depth, width } = RECIPE.phases as Extract<Recipe['phases'], { full: unknown }>;
+    const phases = { full: still(full, [0.3]), kernel: still(kernel), level, height: still(height), depth: still(depth), width: { ...still(width, widthRates), epochs: [8, 1], subnetsPerStep: 1 } }; // prettier-ignore
+    const space: Space = { ...SPACE, expands: [2, 3, 4] };
+    const recipe: Recipe = { ...RECIPE, phases };
+    const given = options(name, { space, recipe });
+    value(await train(given));
+    const trained = parametersOf(space).filter(isTrained);
+    const differing = (a: ReadonlyMap<string, PlainTensor>, b: ReadonlyMap<string, PlainTensor>) =>
+      trained.filter(({ name: key }) => a.get(key)?.data.some((x, i) => Math.abs(x - ((b.get(key) as PlainTensor).data[i] as number)) > 1e-6)); // prettier-ignore
+    const best = phasesOf(space, recipe).map((phase, i) => ({ phase, weights: value(readBest(given.folder, i, phase.name)) }));
+    let seen = 0;
+    for (const [i, { phase, weights }] of best.entries()) {
+      const before = best[i - 1];
+      if (before === undefined || phase.rate > 1e-12) continue;
+      const elastic = before.phase.kind === 'width' ? before.phase.choices.expands : [];
+      const expected = phase.kind === 'width' ? sortChannels(space, before.weights, elastic) : before.weights;
+      expect(differing(weights, expected), `after ${phase.name}`).toEqual([]);
+      if (phase.kind !== 'width' || (before.phase.kind === 'width' && widthRates[0] === 1e-12)) continue;
+      seen++;
+      // not sorting, or forgetting which prefixes were trained, would have given others
+      expect(differing(expected, before.weights)).not.toEqual([]);
+      if (elastic.length > 0) expect(differing(sortChannels(space, before.weights, []), expected)).not.toEqual([]);
+    }
+    expect(seen).toBe(1);
   });
 });
