@@ -12,7 +12,12 @@ export async function runMeters(host: MeterHost): Promise<number> {
   const discovery = discoverMeters(host);
   const { meters, unusable } = discovery;
   const lines: string[] = [];
-  for (const [rank, meter] of meters.entries()) lines.push(...(await describe(meter, rank, meters)));
+  let taken = false;
+  for (const meter of meters) {
+    const seen = await watch(meter);
+    lines.push(...describe(meter, seen, meters, !taken && seen.refreshMs !== null));
+    taken ||= seen.refreshMs !== null;
+  }
   for (const { sensor, message } of unusable) lines.push(`not used  ${sensor}: ${message}`);
   if (lines.length === 0)
     lines.push(`${explainNoMeter(host, discovery)} Latency can be measured; joules are null with the reason SENSOR_MISSING.`);
@@ -20,21 +25,36 @@ export async function runMeters(host: MeterHost): Promise<number> {
   return 0;
 }
 
-async function describe(meter: Meter, rank: number, meters: readonly Meter[]): Promise<string[]> {
-  const { info, scope, source } = meter;
+interface Seen {
+  readonly refreshMs: number | null;
+  /** Null: it gave no reading at all. */
+  readonly last: number | null;
+}
+
+async function watch(meter: Meter): Promise<Seen> {
   const recorder = await recordMeter(meter);
   await new Promise((resolve) => setTimeout(resolve, WATCH_MS));
   const { values } = recorder.trace();
   await recorder.stop();
+  return { refreshMs: recorder.refreshMs, last: values.at(-1) ?? null };
+}
+
+function explainStill({ last }: Seen): string {
+  return last === null
+    ? 'gave no reading while it was watched: switched off, out of reach, or under another name?'
+    : 'did not change while it was watched: stuck?';
+}
+
+function describe({ info, scope, source }: Meter, seen: Seen, meters: readonly Meter[], isTaken: boolean): string[] {
   const unit = info.kind === 'counter' ? 'J' : 'W';
   const refresh =
-    recorder.refreshMs === null
-      ? 'did not change while it was watched: stuck?'
-      : `changes every ${recorder.refreshMs.toPrecision(3)} ms, so a figure needs at least ${(leastLoadMs(recorder.refreshMs) / 1000).toPrecision(2)} s of load`;
-  const others = meters.filter((other) => other !== meter && overlapping(info.boundary, other.info.boundary));
+    seen.refreshMs === null
+      ? explainStill(seen)
+      : `changes every ${seen.refreshMs.toPrecision(3)} ms, so a figure needs at least ${(leastLoadMs(seen.refreshMs) / 1000).toPrecision(2)} s of load`;
+  const others = meters.filter((other) => other.info !== info && overlapping(info.boundary, other.info.boundary));
   return [
-    `usable    ${info.sensor}: boundary ${info.boundary}, ${info.kind}, now ${values.at(-1)?.toPrecision(6) ?? '-'} ${unit}, ${refresh} (${placeOf(source)})`,
-    `          ${scope}${rank === 0 ? '; taken, as the most direct one' : ''}`,
+    `${seen.last === null ? 'silent' : 'usable'}    ${info.sensor}: boundary ${info.boundary}, ${info.kind}, now ${seen.last?.toPrecision(6) ?? '-'} ${unit}, ${refresh} (${placeOf(source)})`,
+    `          ${scope}${isTaken ? '; taken, as the most direct one that moves' : ''}`,
     ...(others.length === 0
       ? []
       : [`          measures a part of the same as ${others.map((other) => other.info.sensor).join(', ')}: never added up`]),

@@ -49,7 +49,7 @@ describe('measuring with a plug', () => {
     ];
     return new Promise((resolve, reject) => {
       execFile(process.execPath, [CLI, ...args], { env: { ...process.env, TMPDIR: dir } }, (error, stdout, stderr) => {
-        if (error !== null) reject(error);
+        if (error !== null) reject(new Error(`${error.message} ${stderr}`));
         else resolve({ record: measurementSchema.parse(JSON.parse(stdout)), said: stdout + stderr });
       });
     });
