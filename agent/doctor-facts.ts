@@ -1,4 +1,5 @@
 // What the doctor knows of a machine and what it says about it, and how both are put into words.
+import type { RunConditions } from '@ofa-fleet/shared/measurement.ts';
 
 /** A clock that several cores share; MHz, null where the kernel does not say. */
 export interface ClockPolicy {
@@ -12,14 +13,6 @@ export interface ClockPolicy {
   readonly maxMHz: number | null;
   readonly hardwareMaxMHz: number | null;
   readonly nowMHz: number | null;
-}
-
-export interface Supply {
-  readonly name: string;
-  readonly isBattery: boolean;
-  readonly status: string | null;
-  readonly capacityPercent: number | null;
-  readonly isOnline: boolean | null;
 }
 
 /** CPU time of all cores over a moment of watching, as shares of it. */
@@ -36,8 +29,8 @@ export interface DoctorFacts {
   readonly policies: readonly ClockPolicy[];
   /** Raspberry Pi: bits 0-3 now, 16-19 since boot. */
   readonly throttledBits: number | null;
-  /** Jetson: events since boot by counter. */
-  readonly overCurrent: readonly { readonly counter: string; readonly events: number }[];
+  /** Jetson: events since boot by input; null: no Jetson. */
+  readonly supplyAlarms: Readonly<NonNullable<RunConditions['supplyAlarms']>> | null;
   /** Times since boot that x86 cores slowed for their heat. */
   readonly thermalThrottles: number | null;
   /** Devices by which the kernel cools the processor that are at work now. */
@@ -57,7 +50,8 @@ export interface DoctorFacts {
   /** Cores that are two threads of one. */
   readonly siblings: readonly (readonly number[])[];
   readonly neighbours: Neighbours | null;
-  readonly supplies: readonly Supply[];
+  /** The one that feeds the machine, its status as the kernel words it. */
+  readonly battery: { readonly status: string; readonly percent: number | null } | null;
   readonly temperatureC: number | null;
   /** Above it no measurement is begun. */
   readonly maxTemperatureC: number;
@@ -76,7 +70,6 @@ export interface DoctorFinding {
   readonly command: string | null;
 }
 
-export const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 export const fine = (topic: string, message: string): DoctorFinding => ({ topic, state: 'fine', message, command: null });
 export const unknown = (topic: string, message: string): DoctorFinding => ({ topic, state: 'unknown', message, command: null });
 export const doubtful = (topic: string, message: string, command: string | null): DoctorFinding => ({

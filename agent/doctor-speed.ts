@@ -1,5 +1,6 @@
 // What sets the speed of the processor: governor, clocks, throttling, quotas, power mode, heat, battery. Pure.
-import { coreList, doubtful, fine, percent, unknown, type DoctorFacts, type DoctorFinding } from './doctor-facts.ts';
+import { coreList, doubtful, fine, unknown, type DoctorFacts, type DoctorFinding } from './doctor-facts.ts';
+import { percent } from './machine-findings.ts';
 
 const CPUFREQ = '/sys/devices/system/cpu/cpufreq';
 /** Governors that hold the clock where they are told to. */
@@ -91,7 +92,7 @@ const PI_BITS = [
 ] as const;
 
 export function throttling(facts: DoctorFacts): readonly DoctorFinding[] {
-  const { throttledBits: bits, overCurrent, thermalThrottles, cooling } = facts;
+  const { throttledBits: bits, supplyAlarms, thermalThrottles, cooling } = facts;
   const findings: DoctorFinding[] = [];
   if (bits !== null) {
     const now = PI_BITS.filter((_, bit) => (bits >> bit) & 1);
@@ -104,16 +105,17 @@ export function throttling(facts: DoctorFacts): readonly DoctorFinding[] {
       );
     else findings.push(fine('throttling', 'The board has not slowed since it was started.'));
   }
-  const events = overCurrent.filter((counter) => counter.events > 0);
-  if (events.length > 0) {
+  const alarms = supplyAlarms?.filter(({ events }) => events > 0) ?? [];
+  if (alarms.length > 0) {
+    const list = alarms.map(({ input, kind, events }) => `${kind} ${events} times (${input})`).join(', ');
     findings.push(
       doubtful(
         'throttling',
-        `The module drew more than it may and was slowed for it: ${events.map((event) => `${event.events} times by ${event.counter}`).join(', ')} since it was started. Choose a lower power mode or give it a stronger supply.`,
+        `The module asked more of its supply than it gives, and is slowed for a moment each time: ${list} since it was started. Choose a lower power mode or give it a stronger supply.`,
         'sudo nvpmodel -p --verbose',
       ),
     );
-  } else if (overCurrent.length > 0) findings.push(fine('throttling', 'The module was not slowed for its current since it was started.'));
+  } else if (supplyAlarms !== null) findings.push(fine('throttling', 'The module was not slowed for its supply since it was started.'));
   if (cooling.length > 0) {
     findings.push(
       doubtful('throttling', `The kernel slows the processor right now to cool it (${cooling.join(', ')}). Wait, or give it a fan.`, null),
@@ -175,34 +177,38 @@ export function powerMode({ powerMode: mode, platformProfile: profile }: DoctorF
   return findings;
 }
 
-export function power({ supplies }: DoctorFacts): readonly DoctorFinding[] {
-  return supplies
-    .filter((supply) => supply.isBattery)
-    .map(({ name, status, capacityPercent }) => {
-      const charge = capacityPercent === null ? '' : ` (${capacityPercent} %)`;
-      const topic = 'battery';
-      if (capacityPercent !== null && capacityPercent < BATTERY_LIMIT_PERCENT && status === 'Discharging') {
-        return doubtful(
-          topic,
-          `${name} is at ${capacityPercent} % (limit ${BATTERY_LIMIT_PERCENT} %): near empty, machines save power. Charge it first.`,
-          null,
-        );
-      }
-      if (status === 'Discharging') {
-        return doubtful(
-          topic,
-          `${name} runs the machine${charge}: many lower their clock then. For latency plug the charger in; for joules by the battery's own gauge this is right.`,
-          null,
-        );
-      }
-      if (status === 'Charging')
-        return doubtful(
-          topic,
-          `${name} is being charged${charge}, which warms the machine. Wait until it is full; its gauge cannot tell joules meanwhile.`,
-          null,
-        );
-      return fine(topic, `${name}: ${status ?? 'state unknown'}${charge}; its gauge can tell joules only without the charger.`);
-    });
+export function battery({ battery: state }: DoctorFacts): readonly DoctorFinding[] {
+  if (state === null) return [];
+  const { status, percent: level } = state;
+  const charge = level === null ? '' : ` (${level} %)`;
+  if (level !== null && level < BATTERY_LIMIT_PERCENT && status === 'Discharging') {
+    return [
+      doubtful(
+        'battery',
+        `The battery is at ${level} % (limit ${BATTERY_LIMIT_PERCENT} %): near empty, machines save power. Charge it first.`,
+        null,
+      ),
+    ];
+  }
+  if (status === 'Discharging') {
+    return [
+      doubtful(
+        'battery',
+        `The battery feeds the machine${charge}: many lower their clock then. For latency plug the charger in; for joules by the battery's own gauge this is right.`,
+        null,
+      ),
+    ];
+  }
+  if (status === 'Charging') {
+    return [
+      doubtful(
+        'battery',
+        `The battery is being charged${charge}, which warms the machine. Wait until it is full; its gauge cannot tell joules meanwhile.`,
+        null,
+      ),
+    ];
+  }
+  return [fine('battery', `The battery rests: ${status}${charge}. Its gauge can tell joules only without the charger.`)];
 }
 
 export function temperature({ temperatureC: now, maxTemperatureC, passiveTripC: trip }: DoctorFacts): readonly DoctorFinding[] {

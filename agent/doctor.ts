@@ -1,6 +1,7 @@
 // What makes numbers on this machine unreliable: each fact about it judged in a sentence for people, with the command that mends it. Pure.
-import { coreList, doubtful, fine, percent, unknown, type DoctorFacts, type DoctorFinding } from './doctor-facts.ts';
-import { clocks, governor, power, powerMode, quota, temperature, throttling } from './doctor-speed.ts';
+import { coreList, doubtful, fine, unknown, type DoctorFacts, type DoctorFinding } from './doctor-facts.ts';
+import { battery, clocks, governor, powerMode, quota, temperature, throttling } from './doctor-speed.ts';
+import { percent } from './machine-findings.ts';
 
 const MEBIBYTE = 2 ** 20;
 /** As for a verdict: more makes a number suspect. */
@@ -125,6 +126,6 @@ function clockSource({ clockSource: source }: DoctorFacts): readonly DoctorFindi
 
 /** Every finding, in the order in which people should read them. */
 export function diagnose(facts: DoctorFacts): readonly DoctorFinding[] {
-  const rules = [governor, clocks, throttling, quota, powerMode, temperature, power, neighbours, threads, spinning, swap, clockSource];
+  const rules = [governor, clocks, throttling, quota, powerMode, temperature, battery, neighbours, threads, spinning, swap, clockSource];
   return rules.flatMap((rule) => rule(facts));
 }

@@ -2,11 +2,13 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { ClockPolicy, DoctorFacts, Supply } from '../doctor-facts.ts';
+import type { ClockPolicy, DoctorFacts } from '../doctor-facts.ts';
+import { readBatteryState } from './battery-state.ts';
 import { readThrottledPeriods } from './conditions.ts';
 import { listNames, readNumber, readText, type HostRoots } from './host-files.ts';
-import { readTicks, watchNeighbours } from './neighbours.ts';
+import { readActivity, watchNeighbours } from './neighbours.ts';
 import { DEFAULT_MAX_TEMPERATURE_C, readTemperatureC } from './temperature.ts';
+import { firmwareFile, readCooling, readFirmwareBits, readSupplyAlarms, readThermalThrottles } from './throttle.ts';
 
 export interface DoctorHost extends HostRoots {
   /** Folders of programs; none where another machine's tree is read. */
@@ -63,11 +65,12 @@ function ask(dirs: readonly string[], program: string, args: readonly string[]):
   });
 }
 
-/** Raspberry Pi: the kernel's file (hex without 0x), else the firmware's own program (`throttled=0x…`). */
+/** Raspberry Pi: the kernel's file, else the firmware's own program (`throttled=0x…`). */
 async function readThrottledBits({ sysfsRoot, programDirs }: DoctorHost): Promise<number | null> {
-  const shown = readText(join(sysfsRoot, 'devices/platform/soc/soc:firmware/get_throttled'));
-  const text = shown ?? /^throttled=(\S+)/m.exec((await ask(programDirs, 'vcgencmd', ['get_throttled'])) ?? '')?.[1] ?? '';
-  return /^(0x)?[0-9a-f]+$/i.test(text) ? Number.parseInt(text, 16) : null;
+  const file = firmwareFile(sysfsRoot);
+  if (file !== null) return readFirmwareBits(file);
+  const told = /^throttled=0x([0-9a-f]+)$/im.exec((await ask(programDirs, 'vcgencmd', ['get_throttled'])) ?? '')?.[1];
+  return told === undefined ? null : Number.parseInt(told, 16);
 }
 
 /** `NV Power Mode: 15W`, then a line with its number. */
@@ -75,43 +78,12 @@ async function readPowerMode({ programDirs }: DoctorHost): Promise<string | null
   return /^NV Power Mode:\s*(\S.*?)\s*$/m.exec((await ask(programDirs, 'nvpmodel', ['-q'])) ?? '')?.[1] ?? null;
 }
 
-function readOverCurrent(sysfsRoot: string): DoctorFacts['overCurrent'] {
-  const base = join(sysfsRoot, 'class/hwmon');
-  return listNames(base)
-    .filter((folder) => readText(join(base, folder, 'name')) === 'soctherm_oc')
-    .flatMap((folder) =>
-      listNames(join(base, folder)).flatMap((file) => {
-        const counter = /^(oc\d+)_event_cnt$/.exec(file)?.[1];
-        const events = readNumber(join(base, folder, file));
-        return counter === undefined || events === null ? [] : [{ counter, events }];
-      }),
-    );
-}
-
-function coreFolders(sysfsRoot: string): readonly string[] {
-  const base = join(sysfsRoot, 'devices/system/cpu');
-  return listNames(base)
-    .filter((name) => /^cpu\d+$/.test(name))
-    .map((name) => join(base, name));
-}
-
-function readThermalThrottles(sysfsRoot: string): number | null {
-  const counts = coreFolders(sysfsRoot).flatMap((folder) => readNumber(join(folder, 'thermal_throttle/core_throttle_count')) ?? []);
-  return counts.length === 0 ? null : counts.reduce((sum, count) => sum + count, 0);
-}
-
 function readSiblings(sysfsRoot: string): DoctorFacts['siblings'] {
-  const lists = coreFolders(sysfsRoot).map((folder) => parseCoreList(readText(join(folder, 'topology/thread_siblings_list')) ?? ''));
+  const base = join(sysfsRoot, 'devices/system/cpu');
+  const lists = listNames(base)
+    .filter((name) => /^cpu\d+$/.test(name))
+    .map((name) => parseCoreList(readText(join(base, name, 'topology/thread_siblings_list')) ?? ''));
   return [...new Map(lists.filter((list) => list.length > 0).map((list) => [list.join(), list])).values()];
-}
-
-/** Fans also cool; only what slows the processor counts. */
-function readCooling(sysfsRoot: string): readonly string[] {
-  const base = join(sysfsRoot, 'class/thermal');
-  return listNames(base)
-    .filter((name) => name.startsWith('cooling_device') && (readNumber(join(base, name, 'cur_state')) ?? 0) > 0)
-    .map((name) => readText(join(base, name, 'type')) ?? name)
-    .filter((type) => /^(Processor|cpufreq|cpu-|intel_powerclamp|thermal-cpufreq)/i.test(type));
 }
 
 function readPassiveTripC(sysfsRoot: string): number | null {
@@ -136,8 +108,10 @@ function readQuota({ procRoot, sysfsRoot }: HostRoots): DoctorFacts['quota'] {
     const [, controllers = '', path = '/'] = line.split(':');
     const isV2 = controllers === '';
     if (!isV2 && !controllers.split(',').includes('cpu')) continue;
+    // Seen from within a namespace a path may lead out of it: what is mounted there is all that can be read.
+    const own = path.startsWith('/') && !path.split('/').includes('..') ? path : '/';
     for (const mount of isV2 ? ['fs/cgroup', 'fs/cgroup/unified'] : ['fs/cgroup/cpu', 'fs/cgroup/cpu,cpuacct']) {
-      for (let at = path; ; at = dirname(at)) {
+      for (let at = own; ; at = dirname(at)) {
         const file = join(mount, at, isV2 ? 'cpu.max' : 'cpu.cfs_quota_us');
         const [quota = '', period = ''] = (readText(join(sysfsRoot, file)) ?? '').split(' ');
         const periodUs = isV2 ? Number(period) : readNumber(join(sysfsRoot, mount, at, 'cpu.cfs_period_us'));
@@ -148,25 +122,6 @@ function readQuota({ procRoot, sysfsRoot }: HostRoots): DoctorFacts['quota'] {
     }
   }
   return found.sort((a, b) => a.cores - b.cores)[0] ?? null;
-}
-
-function readSupplies(sysfsRoot: string): readonly Supply[] {
-  const base = join(sysfsRoot, 'class/power_supply');
-  return listNames(base).flatMap((name) => {
-    const file = (leaf: string) => join(base, name, leaf);
-    // A mouse has a battery too; that one does not feed the machine.
-    if (readText(file('scope')) === 'Device') return [];
-    const online = readNumber(file('online'));
-    return [
-      {
-        name,
-        isBattery: readText(file('type')) === 'Battery',
-        status: readText(file('status')),
-        capacityPercent: readNumber(file('capacity')),
-        isOnline: online === null ? null : online !== 0,
-      },
-    ];
-  });
 }
 
 function readMemory(procRoot: string): DoctorFacts['memory'] {
@@ -188,14 +143,14 @@ export async function readDoctorFacts(host: DoctorHost): Promise<DoctorFacts> {
   const sources = join(sysfsRoot, 'devices/system/clocksource/clocksource0');
   const clockNow = readText(join(sources, 'current_clocksource'));
   const profile = readText(join(sysfsRoot, 'firmware/acpi/platform_profile'));
-  const before = readTicks(procRoot);
+  const before = readActivity(procRoot);
   await host.watch();
   return {
     policies: readPolicies(sysfsRoot),
     throttledBits: await readThrottledBits(host),
-    overCurrent: readOverCurrent(sysfsRoot),
+    supplyAlarms: readSupplyAlarms(sysfsRoot),
     thermalThrottles: readThermalThrottles(sysfsRoot),
-    cooling: readCooling(sysfsRoot),
+    cooling: readCooling(sysfsRoot)?.map(({ device }) => device) ?? [],
     quota: readQuota(host),
     quotaStops: readThrottledPeriods(host),
     powerMode: await readPowerMode(host),
@@ -208,8 +163,8 @@ export async function readDoctorFacts(host: DoctorHost): Promise<DoctorFacts> {
     onlineCores: online.length === 0 ? null : online.length,
     allowedCores: allowed.length === 0 ? online : allowed,
     siblings: readSiblings(sysfsRoot),
-    neighbours: watchNeighbours(before, readTicks(procRoot), host.ownPid),
-    supplies: readSupplies(sysfsRoot),
+    neighbours: watchNeighbours(before, readActivity(procRoot), host.ownPid),
+    battery: readBatteryState(sysfsRoot),
     temperatureC: readTemperatureC(sysfsRoot),
     maxTemperatureC: DEFAULT_MAX_TEMPERATURE_C,
     passiveTripC: readPassiveTripC(sysfsRoot),

@@ -18,7 +18,7 @@ const GIB = 2 ** 30;
 const QUIET: DoctorFacts = {
   policies: [STEADY],
   throttledBits: 0,
-  overCurrent: [],
+  supplyAlarms: null,
   thermalThrottles: null,
   cooling: [],
   quota: null,
@@ -31,7 +31,7 @@ const QUIET: DoctorFacts = {
   allowedCores: [0, 1, 2, 3],
   siblings: [[0], [1], [2], [3]],
   neighbours: { foreignShare: 0.01, stealShare: 0, busiest: [] },
-  supplies: [],
+  battery: null,
   temperatureC: 45,
   maxTemperatureC: 85,
   passiveTripC: 80,
@@ -61,7 +61,7 @@ describe('the doctor', () => {
     ['two kinds of cores', { policies: [STEADY, { ...STEADY, name: 'policy4', cores: [4, 5], maxMHz: 2400, hardwareMaxMHz: 2400, nowMHz: 2400 }] }, 'clocks', /2 kinds of cores/, /^taskset -c 4-5 ofa-agent/],
     ['a Pi that is short of voltage now', { throttledBits: 0x50005 }, 'throttling', /right now: the supply voltage is too low; it is throttled\./, /reboot/],
     ['a Pi that was', { throttledBits: 0x20000 }, 'throttling', /Since it was started .*the clock is capped\./, /reboot/],
-    ['over-current of a Jetson', { overCurrent: [{ counter: 'oc2', events: 0 }, { counter: 'oc3', events: 12 }] }, 'throttling', /12 times by oc3 since/, /nvpmodel -p/],
+    ['alarms of a Jetson', { supplyAlarms: [{ input: 'oc2', kind: 'over-current', events: 0 }, { input: 'oc3', kind: 'over-current', events: 12 }] }, 'throttling', /: over-current 12 times \(oc3\) since/, /nvpmodel -p/],
     ['cooling at work', { cooling: ['Processor'] }, 'throttling', /to cool it \(Processor\)/, null],
     ['an x86 that slowed for heat', { thermalThrottles: 7 }, 'throttling', /slowed 7 times/, /thermal_throttle/],
     ['a quota below the threads', { threads: 2, quota: { cores: 1.5, file: '/sys/fs/cgroup/app/cpu.max' } }, 'quota', /1\.50 cores' worth/, /^echo max \| sudo tee \/sys\/fs\/cgroup\/app\/cpu\.max$/],
@@ -69,9 +69,9 @@ describe('the doctor', () => {
     ['a small power mode', { powerMode: '15W' }, 'power mode', /power mode 15W/, /nvpmodel -m NUMBER/],
     ['a saving power profile', { platformProfile: { now: 'low-power', choices: ['low-power', 'performance'] } }, 'power mode', /profile is low-power/, /platform_profile$/],
     ['heat', { temperatureC: 75 }, 'temperature', /75 °C is too hot to begin with \(limit 70 °C; it begins to slow at 80 °C\)/, null],
-    ['a battery at work', { supplies: [{ name: 'BAT0', isBattery: true, status: 'Discharging', capacityPercent: 77, isOnline: null }] }, 'battery', /BAT0 runs the machine \(77 %\)/, null],
-    ['a low battery', { supplies: [{ name: 'BAT0', isBattery: true, status: 'Discharging', capacityPercent: 29, isOnline: null }] }, 'battery', /29 % \(limit 30 %\)/, null],
-    ['a battery being charged', { supplies: [{ name: 'battery', isBattery: true, status: 'Charging', capacityPercent: 50, isOnline: null }] }, 'battery', /being charged/, null],
+    ['a battery at work', { battery: { status: 'Discharging', percent: 77 } }, 'battery', /feeds the machine \(77 %\)/, null],
+    ['a low battery', { battery: { status: 'Discharging', percent: 29 } }, 'battery', /29 % \(limit 30 %\)/, null],
+    ['a battery being charged', { battery: { status: 'Charging', percent: 50 } }, 'battery', /being charged/, null],
     ['neighbours', seen({ foreignShare: 0.4, busiest: [{ pid: 812, name: 'chrome', coreShare: 0.9 }] }), 'neighbours', /40 % of all cores' time \(limit 5\.0 %\): chrome \(process 812, 90 % of a core\)/, /-p 812$/],
     ['stolen time', seen({ stealShare: 0.03 }), 'neighbours', /3\.0 % of its time/, null],
     ['more threads than cores', { threads: 4, allowedCores: [2, 3] }, 'threads', /4 threads are asked, but 2 core\(s\) may be used \(2-3 of 4 online\)/, /--threads 2$/],
@@ -95,10 +95,7 @@ describe('the doctor', () => {
     ['one thread on a processor with two threads a core', { siblings: [[0, 1], [2, 3]] }], // prettier-ignore
     ['a quota that is wide enough', { quota: { cores: 2, file: '/sys/fs/cgroup/cpu.max' } }],
     ['MAXN', { powerMode: 'MAXN_SUPER' }],
-    [
-      'a full battery on the charger',
-      { supplies: [{ name: 'BAT0', isBattery: true, status: 'Full', capacityPercent: 100, isOnline: null }] },
-    ],
+    ['a full battery on the charger', { battery: { status: 'Full', percent: 100 } }],
     ['a little swap', { memory: { swapTotalBytes: GIB, swapUsedBytes: 2 ** 20, availableBytes: GIB } }],
   ])('has no doubt of %s', (_, change) => {
     expect(doubts(change)).toEqual([]);

@@ -33,7 +33,7 @@ describe('what the doctor reads', () => {
     expect(await read(tree(), tree())).toEqual({
       policies: [],
       throttledBits: null,
-      overCurrent: [],
+      supplyAlarms: null,
       thermalThrottles: null,
       cooling: [],
       quota: null,
@@ -46,7 +46,7 @@ describe('what the doctor reads', () => {
       allowedCores: [],
       siblings: [],
       neighbours: null,
-      supplies: [],
+      battery: null,
       temperatureC: null,
       maxTemperatureC: 85,
       passiveTripC: null,
@@ -115,13 +115,7 @@ describe('what the doctor reads', () => {
         'class/hwmon/hwmon2/name': 'soctherm_oc',
         'class/hwmon/hwmon2/oc1_event_cnt': 0,
         'class/hwmon/hwmon2/oc3_event_cnt': 27,
-        'class/power_supply/AC/type': 'Mains',
-        'class/power_supply/AC/online': 0,
-        'class/power_supply/BAT0/type': 'Battery',
-        'class/power_supply/BAT0/status': 'Discharging',
-        'class/power_supply/BAT0/capacity': 64,
-        'class/power_supply/hidpp_battery_0/type': 'Battery',
-        'class/power_supply/hidpp_battery_0/scope': 'Device',
+        'class/power_supply/BAT0/uevent': 'POWER_SUPPLY_TYPE=Battery\nPOWER_SUPPLY_STATUS=Discharging\nPOWER_SUPPLY_CAPACITY=64',
         'firmware/acpi/platform_profile': 'balanced',
         'firmware/acpi/platform_profile_choices': 'low-power balanced performance',
         'devices/system/cpu/cpu0/thermal_throttle/core_throttle_count': 4,
@@ -133,14 +127,11 @@ describe('what the doctor reads', () => {
       tree(),
     );
     expect(facts).toMatchObject({
-      overCurrent: [
-        { counter: 'oc1', events: 0 },
-        { counter: 'oc3', events: 27 },
+      supplyAlarms: [
+        { input: 'oc1', events: 0 },
+        { input: 'oc3', events: 27 },
       ],
-      supplies: [
-        { name: 'AC', isBattery: false, isOnline: false },
-        { name: 'BAT0', isBattery: true, status: 'Discharging', capacityPercent: 64 },
-      ],
+      battery: { status: 'Discharging', percent: 64 },
       platformProfile: { now: 'balanced', choices: ['low-power', 'balanced', 'performance'] },
       thermalThrottles: 9,
       siblings: [
