@@ -25,6 +25,8 @@ export interface GateHost {
   /** False where the device is shared by design, with whatever started this agent: load of others is then left to the verdict. */
   readonly waitsForOthers: boolean;
   readonly read: () => DeviceState;
+  /** °C of the hottest zone alone, which costs less. */
+  readonly readTemperatureC: () => number | null;
 }
 
 export interface Gates {
@@ -80,7 +82,7 @@ function createSpell(clock: Clock, patienceMs: number): Spell {
   };
 }
 
-export function createGates({ clock, maxTemperatureC, waitsForOthers, read }: GateHost): Gates {
+export function createGates({ clock, maxTemperatureC, waitsForOthers, read, readTemperatureC }: GateHost): Gates {
   let readings: readonly { readonly atMs: number; readonly celsius: number }[] = [];
   let load: { readonly atMs: number; readonly share: number } | null = null;
   const unsteady = createSpell(clock, PATIENCE_MS.steady);
@@ -158,9 +160,9 @@ export function createGates({ clock, maxTemperatureC, waitsForOthers, read }: Ga
       load = share === null ? null : { atMs: clock.monotonicMs(), share };
     },
     temperatureC() {
-      const { temperatureC } = read();
-      remember(temperatureC);
-      return temperatureC;
+      const celsius = readTemperatureC();
+      remember(celsius);
+      return celsius;
     },
   };
 }

@@ -26,6 +26,7 @@ import { startModelServer, type NodeModelServer } from './serve.ts';
 import { checkSettings, type AgentSettings, type CheckedSettings } from './settings.ts';
 import { createSlotStore } from './slot-store.ts';
 import { openStateDir, type StateDir } from './state-dir.ts';
+import { readTemperatureC } from './temperature.ts';
 
 /** How long a new model must answer before it is kept. */
 const PROBATION_MS = 3000;
@@ -141,6 +142,7 @@ async function work(settings: CheckedSettings, state: StateDir, parts: AgentPart
       // what started this agent shares the machine with it, and is its load of others
       waitsForOthers: !settings.withParent,
       read: () => readDeviceState(HOST_ROOTS),
+      readTemperatureC: () => readTemperatureC(HOST_ROOTS.sysfsRoot),
     }),
     log,
     onDown(down) {

@@ -24,7 +24,13 @@ function device(first: Partial<DeviceState>, { waitsForOthers = true, othersShar
     return Promise.resolve();
   };
   const clock: Clock = { monotonicMs: () => now, wallMs: () => now, sleep };
-  const gates = createGates({ clock, maxTemperatureC: 85, waitsForOthers, read: () => ({ ...state, cpu }) });
+  const gates = createGates({
+    clock,
+    maxTemperatureC: 85,
+    waitsForOthers,
+    read: () => ({ ...state, cpu }),
+    readTemperatureC: () => state.temperatureC,
+  });
   return { gates, pass, set: (change) => (state = { ...state, ...change }), check: () => gates.check(new AbortController().signal) };
 }
 

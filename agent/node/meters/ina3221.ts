@@ -52,18 +52,19 @@ function iioRails(folder: string, device: string): readonly Rail[] {
 
 const foldersIn = (path: string, pattern: RegExp) => listNames(path).filter((name) => pattern.test(name));
 
-/** Folders of chips that hwmon shows, each once: the driver's folder and the class show the same `hwmonN`. */
+/** Folders of chips that hwmon shows, each once: the driver's folder, the bus and the class show the same `hwmonN`. */
 function hwmonFolders(sysfsRoot: string, driver: string): readonly string[] {
   const found = new Map<string, string>();
-  const bus = join(sysfsRoot, 'bus/i2c/drivers', driver);
-  for (const device of listNames(bus)) {
-    const base = join(bus, device, 'hwmon');
-    for (const name of foldersIn(base, /^hwmon\d+$/)) found.set(name, join(base, name));
-  }
-  const base = join(sysfsRoot, 'class/hwmon');
-  for (const name of listNames(base)) {
-    if (!found.has(name) && readText(join(base, name, 'name')) === driver) found.set(name, join(base, name));
-  }
+  const take = (base: string, isKnown: boolean): void => {
+    for (const name of foldersIn(base, /^hwmon\d+$/)) {
+      const folder = join(base, name);
+      if (!found.has(name) && (isKnown || readText(join(folder, 'name')) === driver)) found.set(name, folder);
+    }
+  };
+  const [own, all] = [join(sysfsRoot, 'bus/i2c/drivers', driver), join(sysfsRoot, 'bus/i2c/devices')];
+  for (const device of listNames(own)) take(join(own, device, 'hwmon'), true);
+  for (const device of listNames(all)) take(join(all, device, 'hwmon'), false);
+  take(join(sysfsRoot, 'class/hwmon'), false);
   return [...found.values()];
 }
 
@@ -77,6 +78,7 @@ function iioFolders(sysfsRoot: string): ReadonlyMap<string, string> {
     }
   };
   take(join(sysfsRoot, 'bus/i2c/drivers/ina3221x'));
+  if (found.size === 0) take(join(sysfsRoot, 'bus/i2c/devices'));
   if (found.size > 0) return found;
   const devices = join(sysfsRoot, 'devices');
   for (const bus of foldersIn(devices, /^[0-9a-f]+\.i2c$/))

@@ -112,6 +112,7 @@ describe('an agent', () => {
         maxTemperatureC: 85,
         waitsForOthers: false,
         read: () => ({ temperatureC: temperature, slowed: null, battery: { status: 'Discharging', percent: charge }, cpu: null }),
+        readTemperatureC: () => temperature,
       }),
       log: (line) => said.push(line),
       onDown: () => undefined,

@@ -132,6 +132,7 @@ describe('INA3221 as hwmon shows it (JetPack 5 and 6)', () => {
     expect(wattsOf(discoverIna3221(host(both.root)))).toBeCloseTo(5, 9);
     expect(discoverMeters(host(both.root)).meters).toHaveLength(1);
     expect(wattsOf(discoverIna3221(host(tree(chip('class/hwmon/hwmon3')).root)))).toBeCloseTo(5, 9);
+    expect(wattsOf(discoverIna3221(host(tree(chip('bus/i2c/devices/1-0040/hwmon/hwmon3')).root)))).toBeCloseTo(5, 9);
     const off = tree({ ...chip('class/hwmon/hwmon3'), 'class/hwmon/hwmon3/in1_enable': 0 });
     expect(discoverIna3221(host(off.root))).toEqual({ meters: [], unusable: [] });
   });
@@ -161,6 +162,42 @@ describe('INA3221 as hwmon shows it (JetPack 5 and 6)', () => {
     rmSync(join(root, 'class/hwmon/hwmon0/curr2_input'));
     expect(wattsOf(found)).toBeNull();
   });
+});
+
+describe('the recording of an INA3221', () => {
+  it('of a load that moves each 100 ms comes to the joules that were drawn', async () => {
+    const made = tree(hwmonChip('class/hwmon/hwmon3', [['VDD_IN', 5000, 1000]], 100));
+    const drawn: { readonly atMs: number; readonly watts: number }[] = [];
+    let n = 0;
+    const moving = setInterval(() => {
+      const milliamperes = 1000 + ((n++ * 37) % 90);
+      made.write({ 'class/hwmon/hwmon3/curr1_input': milliamperes });
+      drawn.push({ atMs: performance.now(), watts: (5 * milliamperes) / 1000 });
+    }, 100);
+    try {
+      const [meter] = discoverIna3221(host(made.root)).meters;
+      if (meter === undefined) throw new Error('no meter');
+      const recorder = await recordMeter(meter);
+      expect(recorder.refreshMs).toBeGreaterThan(50); // a writer on a busy machine may be late
+      await new Promise((resolve) => setTimeout(resolve, 3000));
+      const trace = recorder.trace();
+      await recorder.stop();
+      const window = {
+        startMs: drawn.find(({ atMs }) => atMs > (trace.atMs[0] as number) + 50)?.atMs ?? NaN,
+        endMs: drawn.at(-2)?.atMs ?? NaN,
+      };
+      const truth = drawn.reduce((sum, { atMs, watts }, i) => {
+        const until = drawn[i + 1]?.atMs ?? atMs;
+        return atMs >= window.startMs && until <= window.endMs ? sum + (watts * (until - atMs)) / 1000 : sum;
+      }, 0);
+      const got = windowEnergy(trace, recorder.info, window, recorder.refreshMs ?? NaN);
+      if (!got.ok) throw new Error(got.message);
+      expect(truth).toBeGreaterThan(5);
+      expect(Math.abs(got.value.joules - truth)).toBeLessThan(0.02 * truth);
+    } finally {
+      clearInterval(moving);
+    }
+  }, 30_000);
 });
 
 describe('INA3221 as iio shows it (JetPack 4)', () => {
