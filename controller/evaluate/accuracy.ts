@@ -3,7 +3,7 @@ import type { Manifest } from '@ofa-fleet/shared/artifact.ts';
 import type { BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { withDynamicBatch } from '../materialise/graph.ts';
-import { batches, type InputImages } from '../materialise/images.ts';
+import type { ImageStream } from '../materialise/images.ts';
 import { openSession } from '../materialise/session.ts';
 
 /** Large enough to keep two threads busy, small enough for the activations to stay in the processor's cache. */
@@ -20,7 +20,7 @@ export interface AccuracyRequest {
   readonly manifest: Manifest;
   readonly blobs: BlobStore;
   /** At the manifest's input shape. */
-  readonly images: InputImages;
+  readonly images: ImageStream;
   /** The right class of each image. */
   readonly labels: ArrayLike<number>;
   readonly threads: number;
@@ -55,7 +55,7 @@ export async function evaluateAccuracy(request: AccuracyRequest): Promise<Outcom
   const predictions = new Uint16Array(images.count);
   let done = 0;
   try {
-    for (const batch of batches(images, BATCH_SIZE)) {
+    for (const batch of images.batches(BATCH_SIZE)) {
       if (request.signal?.aborted === true) return failed('CANCELED', `Evaluation stopped after ${done} of ${images.count} images.`);
       const logits = (await opened.value.run(batch.data, batch.shape)).get(manifest.output.name) as Float32Array;
       for (let i = 0; i < batch.count; i++) predictions[done + i] = argmax(logits.subarray(i * classes, (i + 1) * classes));

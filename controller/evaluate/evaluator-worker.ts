@@ -54,7 +54,7 @@ async function serve(settings: EvaluatorSettings): Promise<void> {
     const split = splits.get(request.split);
     if (split === undefined) throw new Error(`no split "${request.split}" was given, only ${[...splits.keys()].join(', ')}`);
     const resolution = request.manifest.input.shape[2] as number;
-    const set = { images: split.images.at(resolution), labels: split.labels };
+    const set = { images: split.images.streamAt(resolution), labels: split.labels };
     return evaluateAccuracy({ manifest: request.manifest, blobs, ...set, threads, signal });
   }
 

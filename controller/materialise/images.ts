@@ -28,25 +28,61 @@ export interface PreparedImages {
   at(resolution: number): InputImages;
 }
 
+export interface StreamedImages extends PreparedImages {
+  /** The same, without holding all values at once where they are many. */
+  streamAt(resolution: number): ImageStream;
+}
+
+/** Images that come batch by batch, as often as asked. */
+export interface ImageStream {
+  /** [channels, side, side] of each. */
+  readonly shape: readonly number[];
+  readonly count: number;
+  batches(size: number): Iterable<ImageBatch>;
+}
+
+/** 15,000 images of 64 x 64 x 3 take 737 MB: so many are prepared anew for each net that is scored, which costs a few per cent of scoring. */
+const REMEMBERED_BYTES = 2 ** 28;
+
 /**
  * Prepares on first use and remembers: 4 bytes a value for each resolution asked. `evaluation` is how the supernet's recipe looks at images
  * when it scores (`evaluationOf`); the whole image where none is given.
  */
-export function prepareImages(set: ImageSet, space: Space, evaluation: Evaluation = { kind: 'resize' }): PreparedImages {
+export function prepareImages(set: ImageSet, space: Space, evaluation: Evaluation = { kind: 'resize' }): StreamedImages {
   const prepared = new Map<number, InputImages>();
   const views = Array.from({ length: set.count }, (_, index) => evaluationView(evaluation, index));
+  const shapeAt = (resolution: number) => [space.inputChannels, resolution, resolution];
+  const at = (resolution: number): InputImages => {
+    const known = prepared.get(resolution);
+    if (known !== undefined) return known;
+    const images = { shape: shapeAt(resolution), count: set.count, data: toInput(set, views, space, resolution, 'NCHW') };
+    prepared.set(resolution, images);
+    return images;
+  };
   return {
     count: set.count,
     sha256: createHash('sha256').update(set.pixels).digest('hex'),
-    at(resolution) {
-      const known = prepared.get(resolution);
-      if (known !== undefined) return known;
-      const data = toInput(set, views, space, resolution, 'NCHW');
-      const images = { shape: [space.inputChannels, resolution, resolution], count: set.count, data };
-      prepared.set(resolution, images);
-      return images;
+    at,
+    streamAt(resolution) {
+      const shape = shapeAt(resolution);
+      const values = shape.reduce((product, length) => product * length, set.count);
+      if (prepared.has(resolution) || values * Float32Array.BYTES_PER_ELEMENT <= REMEMBERED_BYTES) return streamOf(at(resolution));
+      return {
+        shape,
+        count: set.count,
+        *batches(size) {
+          for (let start = 0; start < set.count; start += size) {
+            const some = views.slice(start, start + size);
+            yield { count: some.length, shape: [some.length, ...shape], data: toInput(set, some, space, resolution, 'NCHW') };
+          }
+        },
+      };
     },
   };
+}
+
+export function streamOf(images: InputImages): ImageStream {
+  return { shape: images.shape, count: images.count, batches: (size) => batches(images, size) };
 }
 
 /** Cuts the images into batches of `size`; the last may be smaller. */

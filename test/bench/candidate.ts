@@ -49,7 +49,7 @@ function ours(net: Net): () => Promise<Parts> {
   const supernet = { checkpoint, weightsHash: weightsHash(checkpoint), weights: supernetWeights(checkpoint) };
   const images = prepareImages(randomImages(net, Number(values.calibration), 'calibration'), space);
   const scored = randomImages(net, Number(values.scored), 'scored');
-  const prepared = prepareImages(scored, space).at(net.side);
+  const prepared = prepareImages(scored, space).streamAt(net.side);
   images.at(net.side);
   const subnet = uniformSubnet(space, { resolution: net.side, kernel: 5, expand: 4, depth: 3 });
   return async () => {

@@ -1,4 +1,5 @@
 // Accuracy of a kept model, on labels that are known because plain loops gave them.
+import { streamOf } from '../../../controller/materialise/images.ts';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,7 +28,7 @@ beforeAll(async () => {
   // 60 images: three whole batches and a part of one
   const images = randomImages(net, 60, 42);
   classes = referenceForward(net, images.data, images.count, 'running').logits.map((logits) => logits.indexOf(Math.max(...logits)));
-  request = { manifest, blobs, images, labels: classes, threads: 1 };
+  request = { manifest, blobs, images: streamOf(images), labels: classes, threads: 1 };
 });
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
