@@ -36,7 +36,7 @@ export interface LoadLevel {
   readonly endMs: number;
 }
 
-export interface Recording {
+interface Recording {
   readonly info: MeterInfo;
   readonly trace: MeterTrace;
 }

@@ -1,11 +1,13 @@
 // Calibrations as they are kept, and the load that they are made under.
+import { execFile } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Calibration } from '../../../agent/calibration.ts';
 import { calibrationPath, keepCalibration, readCalibrations } from '../../../agent/node/calibration-file.ts';
-import { describeCalibration, runCalibrate } from '../../../agent/node/cli-calibrate.ts';
+import { describeCalibration } from '../../../agent/node/cli-calibrate.ts';
 import { startLoad } from '../../../agent/node/load.ts';
 import { value } from '../../helpers/outcome.ts';
 
@@ -57,10 +59,37 @@ describe('kept calibrations', () => {
   });
 });
 
-it('a device without a sensor of its own has nothing to calibrate', async () => {
-  const plug = { make: 'tasmota', name: 'desk', url: 'mqtt://127.0.0.1:1' } as const;
-  const ask = { plug, sysfsRoot: dir, stateDir: dir, levels: 3, holdMs: 1, hostLockPath: `${dir}.lock` };
-  expect(await runCalibrate(ask, new AbortController().signal)).toBe(1);
+describe('the command', () => {
+  const cli = fileURLToPath(new URL('../../../agent/node/cli.ts', import.meta.url));
+  const call = (args: readonly string[]): Promise<{ readonly code: number; readonly said: string }> =>
+    new Promise((resolve) => {
+      const child = execFile(process.execPath, [cli, ...args], { env: { ...process.env, HOME: join(dir, '..') } }, (_, stdout, stderr) =>
+        resolve({ code: child.exitCode ?? -1, said: stdout + stderr }),
+      );
+    });
+  const plug = ['--plug', 'tasmota:desk@mqtt://me:geheim@127.0.0.1:1'];
+
+  it.each([
+    [['calibrate'], '--plug'],
+    [['calibrate', ...plug, '--hold', '30s'], 'from 5min to 30min'],
+    [['calibrate', ...plug, '--levels', '2'], 'from 3 to 10'],
+    [['calibrate', ...plug, ...plug], 'given twice'],
+    [['measure', 'm.onnx', '--plug', 'tasmota:desk@http://me:geheim@broker'], 'mqtt://'],
+    [['join', 'mqtt://127.0.0.1:1', 'token', '--plug', 'kasa:desk@mqtt://me:geheim@broker'], 'zigbee2mqtt'],
+  ])('ends with 2 and says what is wrong for %j, without the password', async (args, what) => {
+    const { code, said } = await call(args);
+    expect(code).toBe(2);
+    expect(said).toContain(what);
+    expect(said).not.toContain('geheim');
+  });
+
+  it('says where there is nothing to calibrate, and shows an example', async () => {
+    const none = await call(['calibrate', ...plug, '--sysfs', dir]);
+    expect(none.code).toBe(1);
+    expect(none.said).toContain('nothing to calibrate');
+    expect(none.said).not.toContain('geheim');
+    expect((await call(['calibrate', '--help'])).said).toMatch(/Example:\s+ofa-agent calibrate --plug/);
+  });
 });
 
 it('the load keeps the processor busy while it is asked to, and no longer', async () => {
