@@ -15,7 +15,7 @@ export interface DeviceState {
   readonly cpu: { readonly totalMs: number; readonly busyMs: number; readonly ownMs: number } | null;
 }
 
-export interface NotReady extends Failure {
+interface NotReady extends Failure {
   readonly retryAfterMs: number;
 }
 
