@@ -21,14 +21,22 @@ export interface Evidence extends MachineEvidence {
 const MIN_RUNS = 6;
 const OUTLIER_SHARE = 0.05;
 const OUTLIER_MADS = 5;
+/** Of the timed section's time, lost in outliers that are few. */
+const STALLED_SHARE = 0.1;
 /**
  * Runs within this share of the median are no outliers, however small the MAD: most runs of a small model take the same time to 1 %, so that
  * 5 MAD lie within 3 to 5 % of the median, which cache and hypervisor exceed in one run of ten on a machine where nothing else runs.
  */
 const OUTLIER_FLOOR = 0.25;
 
-function outliers({ samples, estimate }: Evidence): readonly Finding[] {
-  const limit = estimate.value + Math.max(OUTLIER_MADS * medianAbsoluteDeviation(samples), OUTLIER_FLOOR * estimate.value);
+/** Beyond it a run was disturbed. */
+function outlierLimitMs({ samples, estimate }: Evidence): number {
+  return estimate.value + Math.max(OUTLIER_MADS * medianAbsoluteDeviation(samples), OUTLIER_FLOOR * estimate.value);
+}
+
+function outliers(evidence: Evidence): readonly Finding[] {
+  const { samples } = evidence;
+  const limit = outlierLimitMs(evidence);
   const share = samples.filter((value) => value > limit).length / samples.length;
   if (share <= OUTLIER_SHARE) return [];
   return [
@@ -36,6 +44,23 @@ function outliers({ samples, estimate }: Evidence): readonly Finding[] {
       reason: 'NEIGHBOUR_LOAD',
       effect: 'suspect',
       message: `${percent(share)} of the runs took longer than ${limit.toPrecision(4)} ms (median + ${OUTLIER_MADS} MAD, at least + ${percent(OUTLIER_FLOOR)}; limit ${percent(OUTLIER_SHARE)}): something disturbs this device. Look for it with top and measure again.`,
+    },
+  ];
+}
+
+/** A few long pauses (a debugger, a stopped process, a frozen container) move no median of thousands of runs, but the device was not its own. */
+function stalled(evidence: Evidence): readonly Finding[] {
+  const { samples, estimate } = evidence;
+  const limit = outlierLimitMs(evidence);
+  const total = samples.reduce((sum, value) => sum + value, 0);
+  const late = samples.filter((value) => value > limit);
+  const lost = late.reduce((sum, value) => sum + value - estimate.value, 0);
+  if (lost / total <= STALLED_SHARE || late.length / samples.length > OUTLIER_SHARE) return [];
+  return [
+    {
+      reason: 'NEIGHBOUR_LOAD',
+      effect: 'suspect',
+      message: `The process stood still for ${percent(lost / total)} of the timed runs (limit ${percent(STALLED_SHARE)}), ${Math.max(...late).toPrecision(3)} ms at a time: it was stopped, or the machine was. Let nothing stop it (a debugger, a suspended terminal or container) and measure again.`,
     },
   ];
 }
@@ -107,7 +132,7 @@ function referenceDrift({ reference }: Evidence): readonly Finding[] {
 
 /** Invalid if any finding says so, else suspect if any does. An invalid number is shown and kept, not believed. */
 export function judge(evidence: Evidence): Verdict {
-  const rules = [...MACHINE_RULES, outliers, drift, referenceDrift, notSteady, tooFew, timeCap, ...REMARKS];
+  const rules = [...MACHINE_RULES, outliers, stalled, drift, referenceDrift, notSteady, tooFew, timeCap, ...REMARKS];
   const findings = rules.flatMap((rule) => rule(evidence));
   const effects = findings.map((finding) => finding.effect);
   return { state: effects.includes('invalid') ? 'invalid' : effects.includes('suspect') ? 'suspect' : 'valid', findings: [...findings] };

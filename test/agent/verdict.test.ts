@@ -44,6 +44,13 @@ describe('the verdict', () => {
     expect(judged({ conditions: { governor: 'powersave' } }).text).toContain('powersave');
   });
 
+  it('is suspect where the process stood still for a tenth of the time, however few runs that hit', () => {
+    const stopped = [...steadyRuns, ...steadyRuns, 400, ...steadyRuns];
+    expect(judged({ samples: stopped })).toMatchObject({ state: 'suspect', reasons: ['NEIGHBOUR_LOAD'] });
+    expect(judged({ samples: stopped }).text).toContain('stood still for 11 % of the timed runs (limit 10 %), 400 ms at a time');
+    expect(judged({ samples: [...steadyRuns, ...steadyRuns, 100, ...steadyRuns] }).state).toBe('valid');
+  });
+
   it('is invalid as soon as a quota stopped the process once', () => {
     expect(judged({ conditions: { cgroupThrottledPeriods: 1 } })).toMatchObject({ state: 'invalid', reasons: ['THROTTLED'] });
   });
