@@ -41,8 +41,8 @@ export interface DoctorFacts {
   /** Jetson's power mode by name. */
   readonly powerMode: string | null;
   readonly platformProfile: { readonly now: string; readonly choices: readonly string[] } | null;
-  /** Whether pool threads of the runtime spin between runs; null: the runtime has none, or was not asked. */
-  readonly spinning: boolean | null;
+  /** Cores that the runtime's threads keep busy between runs; null: it has none, or was not asked. */
+  readonly idleCores: number | null;
   readonly threads: number;
   readonly onlineCores: number | null;
   /** Cores that this process may use. */

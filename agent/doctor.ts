@@ -7,17 +7,19 @@ const MEBIBYTE = 2 ** 20;
 /** As for a verdict: more makes a number suspect. */
 const FOREIGN_LIMIT = 0.05;
 const STEAL_LIMIT = 0.01;
+const SPINNING_CORES = 0.2;
 const SWAP_LIMIT_BYTES = 64 * MEBIBYTE;
 /** Reading any other takes a call into the kernel or a slow device each time. */
 const GOOD_CLOCK_SOURCES: readonly string[] = ['tsc', 'arch_sys_counter', 'kvm-clock', 'hyperv_clocksource_tsc_page'];
 
-function spinning({ spinning: spins, threads }: DoctorFacts): readonly DoctorFinding[] {
-  if (spins === null) return [];
-  if (!spins) return [fine('spinning', "The runtime's threads sleep between runs (this agent turns their spinning off).")];
+function spinning({ idleCores }: DoctorFacts): readonly DoctorFinding[] {
+  if (idleCores === null) return [];
+  const taken = `Between runs the runtime's threads take ${percent(idleCores)} of a core`;
+  if (idleCores <= SPINNING_CORES) return [fine('spinning', `${taken}: they sleep (limit ${percent(SPINNING_CORES)}).`)];
   return [
     doubtful(
       'spinning',
-      `The runtime's ${threads} thread(s) spin between runs: they take power while nothing is asked, and time from other programs.`,
+      `${taken} (limit ${percent(SPINNING_CORES)}): they spin, which takes power while nothing is asked and time from other programs. This agent turns spinning off, so this runtime does not listen: install the version that came with it.`,
       null,
     ),
   ];

@@ -10,6 +10,7 @@ import { readDoctorFacts } from './doctor-facts.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { meterHost } from './meters/discover.ts';
 import { loadRuntime, type RuntimeName } from './runtime/runtimes.ts';
+import { probeSpinning } from './spin-probe.ts';
 import { holdSteady, journalPlace, planChanges, recoverSettings, type Held } from './steady-settings.ts';
 
 export interface DoctorOptions {
@@ -37,7 +38,8 @@ async function examine(options: DoctorOptions): Promise<readonly DoctorFinding[]
     procRoot: options.procRoot ?? (isOwn ? HOST_ROOTS.procRoot : NO_PROC),
     programDirs: meterHost(options.sysfsRoot).programDirs,
     threads: options.threads,
-    spinning: runtime?.ok === true ? runtime.value.identity.spinning : null,
+    idleCores:
+      runtime?.ok === true && runtime.value.identity.spinning !== null ? await probeSpinning(runtime.value, options.threads) : null,
     ownPid: isOwn && options.procRoot === null ? process.pid : null,
     watch: () => systemClock.sleep(WATCH_MS),
   });

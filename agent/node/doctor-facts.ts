@@ -8,13 +8,13 @@ import { readThrottledPeriods } from './conditions.ts';
 import { listNames, readNumber, readText, type HostRoots } from './host-files.ts';
 import { readActivity, watchNeighbours } from './neighbours.ts';
 import { DEFAULT_MAX_TEMPERATURE_C, readTemperatureC } from './temperature.ts';
-import { firmwareFile, readCooling, readFirmwareBits, readSupplyAlarms, readThermalThrottles } from './throttle.ts';
+import { firmwareFile, readCooling, readFirmwareBits, readSupplyAlarms, readThermalThrottles, readVoltageAlarm } from './throttle.ts';
 
 export interface DoctorHost extends HostRoots {
   /** Folders of programs; none where another machine's tree is read. */
   readonly programDirs: readonly string[];
   readonly threads: number;
-  readonly spinning: boolean | null;
+  readonly idleCores: number | null;
   /** This program's own process; null where another machine's tree is read. */
   readonly ownPid: number | null;
   /** Lets the moment pass over which neighbours are watched. */
@@ -70,7 +70,10 @@ async function readThrottledBits({ sysfsRoot, programDirs }: DoctorHost): Promis
   const file = firmwareFile(sysfsRoot);
   if (file !== null) return readFirmwareBits(file);
   const told = /^throttled=0x([0-9a-f]+)$/im.exec((await ask(programDirs, 'vcgencmd', ['get_throttled'])) ?? '')?.[1];
-  return told === undefined ? null : Number.parseInt(told, 16);
+  if (told !== undefined) return Number.parseInt(told, 16);
+  // Bit 0 by another way: the alarm of the last two seconds.
+  const alarm = readVoltageAlarm(sysfsRoot);
+  return alarm === null ? null : Number(alarm);
 }
 
 /** `NV Power Mode: 15W`, then a line with its number. */
@@ -136,7 +139,7 @@ function readMemory(procRoot: string): DoctorFacts['memory'] {
 }
 
 export async function readDoctorFacts(host: DoctorHost): Promise<DoctorFacts> {
-  const { sysfsRoot, procRoot, threads, spinning } = host;
+  const { sysfsRoot, procRoot, threads, idleCores } = host;
   const cpu = join(sysfsRoot, 'devices/system/cpu');
   const online = parseCoreList(readText(join(cpu, 'online')) ?? '');
   const allowed = parseCoreList(/^Cpus_allowed_list:\s*(\S+)$/m.exec(readText(join(procRoot, 'self/status')) ?? '')?.[1] ?? '');
@@ -158,7 +161,7 @@ export async function readDoctorFacts(host: DoctorHost): Promise<DoctorFacts> {
       profile === null
         ? null
         : { now: profile, choices: readText(join(sysfsRoot, 'firmware/acpi/platform_profile_choices'))?.split(/\s+/) ?? [] },
-    spinning,
+    idleCores,
     threads,
     onlineCores: online.length === 0 ? null : online.length,
     allowedCores: allowed.length === 0 ? online : allowed,

@@ -148,7 +148,11 @@ export async function holdSteady(place: JournalPlace): Promise<Outcome<Held>> {
   for (const change of changes) {
     const why = write(join(sysfsRoot, change.file), change.set);
     if (why === null) done.push(change);
-    else refused.push({ change, why });
+    else {
+      refused.push({ change, why });
+      // A value that the kernel rounded is neither what was nor what was asked: not to be left.
+      write(join(sysfsRoot, change.file), change.before);
+    }
   }
   return ok({ done, refused, restore: () => restore(place) });
 }

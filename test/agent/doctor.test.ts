@@ -25,7 +25,7 @@ const QUIET: DoctorFacts = {
   quotaStops: 0,
   powerMode: null,
   platformProfile: null,
-  spinning: false,
+  idleCores: 0.02,
   threads: 1,
   onlineCores: 4,
   allowedCores: [0, 1, 2, 3],
@@ -77,7 +77,7 @@ describe('the doctor', () => {
     ['more threads than cores', { threads: 4, allowedCores: [2, 3] }, 'threads', /4 threads are asked, but 2 core\(s\) may be used \(2-3 of 4 online\)/, /--threads 2$/],
     ['threads on second halves of cores', { threads: 3, siblings: [[0, 1], [2, 3]] }, 'threads', /there are 2 whole cores/, /--threads 2$/],
     ['threads that may share a core', { threads: 2, siblings: [[0, 2], [1, 3]] }, 'threads', /on one core/, /^taskset -c 0-1 .*--threads 2$/],
-    ['spinning threads', { spinning: true }, 'spinning', /spin between runs/, null],
+    ['spinning threads', { idleCores: 0.9 }, 'spinning', /90 % of a core \(limit 20 %\): they spin/, null],
     ['programs swapped out, with room', { memory: { swapTotalBytes: GIB, swapUsedBytes: GIB / 2, availableBytes: GIB } }, 'swap', /512 MiB of programs lie on the disk/, /swapoff -a && sudo swapon -a/],
     ['programs swapped out, without', { memory: { swapTotalBytes: GIB, swapUsedBytes: GIB / 2, availableBytes: GIB / 4 } }, 'swap', /only 256 MiB/, /^ps /],
     ['a slow clock source', { clockSource: { now: 'hpet', available: ['tsc', 'hpet'] } }, 'clock source', /from hpet/, /^echo tsc \| sudo tee/],
@@ -111,7 +111,7 @@ describe('the doctor', () => {
       temperatureC: null,
       memory: null,
       clockSource: null,
-      spinning: null,
+      idleCores: null,
     });
     expect(findings.every(({ state }) => state === 'unknown')).toBe(true);
     expect(findings.map(({ topic }) => topic)).toEqual([
