@@ -1,6 +1,6 @@
 // Lesions: one part cut out of the real loop, and the result has to move as predicted. If it did not, the part would be a shell.
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import { below, stream } from '../../controller/search/rng.ts';
 import { largestSubnet, smallestSubnet, subnetId, type Subnet } from '../../controller/subnet.ts';
 import { encodeCheckpoint, readCheckpoint } from '../../controller/supernet/checkpoint.ts';
 import { value } from '../helpers/outcome.ts';
+import { quotaCgroup } from '../helpers/quota-cgroup.ts';
 import { AGENT_PROGRAM, type RealAgent } from '../helpers/real-agents.ts';
 import { frontOf, openLab, share, type Lab, type Point } from './lab.ts';
 import { SHIPPED_CHECKPOINT } from '../../controller/main.ts';
@@ -23,9 +24,6 @@ import { SHIPPED_CHECKPOINT } from '../../controller/main.ts';
 const run = promisify(execFile);
 const never = new AbortController().signal;
 const PLAIN_LOOP = fileURLToPath(new URL('../bench/plain-loop.ts', import.meta.url));
-const CGROUP = '/sys/fs/cgroup';
-const QUOTA_US = 50_000;
-const PERIOD_US = 100_000;
 
 let lab: Lab | null = null;
 async function open(agents: readonly RealAgent[], checkpoint?: string): Promise<Lab> {
@@ -61,35 +59,6 @@ async function measureValid({ controller }: Lab, deviceClass: string, subnet: Su
     if (measurement.verdict.state === 'valid' || attempt === TRIES) return measurement;
     await sleep(1000);
   }
-}
-
-/** A cgroup of version 1 or 2 with half a core; null where this user or container may not make one. */
-function quotaCgroup(): { readonly confine: (pid: number) => void; readonly remove: () => Promise<void> } | null {
-  const isV2 = existsSync(join(CGROUP, 'cgroup.controllers'));
-  const dir = join(CGROUP, ...(isV2 ? [] : ['cpu']), `ofa-lesion-${process.pid}`);
-  try {
-    mkdirSync(dir);
-    if (isV2) writeFileSync(join(dir, 'cpu.max'), `${QUOTA_US} ${PERIOD_US}`);
-    else {
-      writeFileSync(join(dir, 'cpu.cfs_period_us'), String(PERIOD_US));
-      writeFileSync(join(dir, 'cpu.cfs_quota_us'), String(QUOTA_US));
-    }
-  } catch {
-    return null;
-  }
-  return {
-    confine: (pid) => writeFileSync(join(dir, 'cgroup.procs'), String(pid)),
-    async remove() {
-      for (let tries = 0; tries < 50; tries++) {
-        try {
-          rmdirSync(dir);
-          return;
-        } catch {
-          await sleep(100); // the kernel still counts the processes that have just ended
-        }
-      }
-    },
-  };
 }
 
 describe('a lesion of the machine', () => {
