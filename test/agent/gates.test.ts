@@ -11,11 +11,11 @@ interface Device {
   check(): ReturnType<Gates['check']>;
 }
 
-function device(first: Partial<DeviceState>, { waitsForOthers = true, othersShare = 0 } = {}): Device {
+function device(first: Partial<DeviceState>, { waitsForOthers = true, othersShare = 0, ownShare = 0 } = {}): Device {
   let now = 0;
   let cpu = { totalMs: 0, busyMs: 0, ownMs: 0 };
   let state: DeviceState = { temperatureC: null, slowed: null, battery: null, cpu: null, ...first };
-  const pass: Device['pass'] = (ms, { others = othersShare * 4 * ms, own = 0 } = {}) => {
+  const pass: Device['pass'] = (ms, { others = othersShare * 4 * ms, own = ownShare * 4 * ms } = {}) => {
     now += ms;
     cpu = { totalMs: cpu.totalMs + 4 * ms, busyMs: cpu.busyMs + others + own, ownMs: cpu.ownMs + own };
   };
@@ -156,6 +156,7 @@ describe('the battery gate', () => {
 describe('the gate of foreign load', () => {
   it('looks for half a second, takes this agent for no other, and is shut above 20 % of all cores', async () => {
     expect(await device({}, { othersShare: 0.19 }).check()).toBeNull();
+    expect(await device({}, { othersShare: 0.1, ownShare: 0.5 }).check()).toBeNull();
     const busy = await device({}, { othersShare: 0.25 }).check();
     expect(busy).toMatchObject({ reason: 'BUSY', retryAfterMs: 5000 });
     expect(busy?.message).toContain('25 % of the CPU time of all cores (limit 20 %)');

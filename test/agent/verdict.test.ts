@@ -31,12 +31,17 @@ function judged(change: Partial<Omit<Evidence, 'conditions' | 'estimate'>> & { r
     conditions: { ...QUIET, ...change.conditions },
   };
   const { state, findings } = judge(evidence);
-  return { state, reasons: findings.map(({ reason }) => reason), text: findings.map(({ message }) => message).join(' ') };
+  return {
+    state,
+    reasons: findings.map(({ reason }) => reason),
+    effects: findings.map(({ effect }) => effect),
+    text: findings.map(({ message }) => message).join(' '),
+  };
 }
 
 describe('the verdict', () => {
   it('is valid, with nothing to say, on a quiet controlled machine', () => {
-    expect(judged({})).toEqual({ state: 'valid', reasons: [], text: '' });
+    expect(judged({})).toEqual({ state: 'valid', reasons: [], effects: [], text: '' });
   });
 
   it('is valid with a remark where the clock is not controlled', () => {
@@ -118,8 +123,9 @@ describe('the verdict', () => {
   });
 
   it('is suspect where the clock was not controlled and did fall', () => {
-    const { state, reasons } = judged({ conditions: { governor: 'schedutil', clockMHz: { start: 2000, min: 1890, end: 2000 } } });
-    expect({ state, reasons }).toEqual({ state: 'suspect', reasons: ['CLOCK_MOVED', 'UNCONTROLLED'] });
+    const fell = judged({ conditions: { governor: 'schedutil', clockMHz: { start: 2000, min: 1890, end: 2000 } } });
+    expect(fell).toMatchObject({ state: 'suspect', reasons: ['CLOCK_MOVED', 'UNCONTROLLED'], effects: ['suspect', 'suspect'] });
+    expect(judged({ conditions: { governor: 'schedutil' } })).toMatchObject({ state: 'valid', effects: ['information'] });
     const unplugged = { startStatus: 'Charging', endStatus: 'Discharging', percent: 80 };
     expect(judged({ conditions: { battery: unplugged } })).toMatchObject({ state: 'valid', reasons: ['UNCONTROLLED'] });
   });

@@ -99,6 +99,11 @@ describe('a wired INA2xx monitor', () => {
     expect(discoverHwmon(host({ ...chip, [`${base}/in1_input`]: 5100 })).meters).toEqual([]);
   });
 
+  it('that gives power as well as volts and amperes is one meter', () => {
+    const all = { ...chip, [`${base}/power1_input`]: 3_250_000, [`${base}/in1_input`]: 5000, [`${base}/curr1_input`]: 650 };
+    expect(discoverHwmon(host(all)).meters.map(({ info }) => info.sensor)).toEqual(['hwmon ina226 power1']);
+  });
+
   it('with a counter of its own gives joules, and its power is the second way to the same', () => {
     const where = host({ [`${base}/name`]: 'ina228', [`${base}/energy1_input`]: 7_000_000, [`${base}/power1_input`]: 1_000_000 });
     expect(discoverMeters(where).meters.map(({ info }) => [info.sensor, info.kind])).toEqual([['hwmon ina228 energy1', 'counter']]);
