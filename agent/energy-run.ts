@@ -93,6 +93,19 @@ async function round(
   return ok({ before, load, after, inferences });
 }
 
+/** Long enough for a plug too, where one is to be held against this sensor and there is time for it: what it cannot resolve it cannot contradict. */
+function withPlug(lengths: Lengths, witness: Witness | null, relativeHalfWidth: number): Lengths {
+  const refreshMs = witness?.recorder.refreshMs ?? null;
+  if (witness === null || witness.calibration === null || refreshMs === null) return lengths;
+  const plug = lengthsOf(witness.recorder, refreshMs, Math.max(relativeHalfWidth, USUAL_PRECISION));
+  const both: Lengths = {
+    settleMs: Math.max(lengths.settleMs, plug.settleMs),
+    idleMs: Math.max(lengths.idleMs, plug.idleMs),
+    loadMs: Math.max(lengths.loadMs, lagMs(witness.recorder.info, refreshMs) + plug.loadMs),
+  };
+  return totalMs(both) > LONGEST_ENERGY_MS ? lengths : both;
+}
+
 /** How much longer the windows must be for the precision asked; 1: they are long enough; Infinity: no length would do. */
 function growthFor({ budget, relativeHalfWidth }: EnergyFigure, asked: number): number {
   if (budget === null) return 1;
@@ -133,6 +146,7 @@ export async function measureEnergy(
       const message = `${info.sensor} changes every ${(refreshMs / 1000).toPrecision(2)} s, so a figure to ±${(100 * relativeHalfWidth).toPrecision(2)} % would need ${Math.ceil(totalMs(lengths) / 1000)} s (limit ${LONGEST_ENERGY_MS / 1000} s). Take a faster sensor or ask for less precision.`;
       return noEnergy('SENSOR_TOO_SLOW', message, info);
     }
+    lengths = withPlug(lengths, witness, relativeHalfWidth);
     const began = clock.monotonicMs();
     for (let n = 1; ; n++) {
       const roundBegan = clock.monotonicMs();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { calibrationSchema, type Calibration } from '../calibration.ts';
+import type { PlugAddress } from './meters/meter.ts';
 
 export function calibrationPath(stateDir: string): string {
   return join(stateDir, 'calibrations.json');
@@ -24,6 +25,15 @@ export function readCalibrations(stateDir: string): Outcome<readonly Calibration
   } catch {
     return failed('CORRUPT_FILE', `${path} is damaged; remove it and calibrate again`);
   }
+}
+
+/** Those that a measurement with these plugs can be held against; none, and a line to `tell`, where they cannot be read. */
+export function calibrationsFor(plugs: readonly PlugAddress[], stateDir: string, tell: (line: string) => void): readonly Calibration[] {
+  if (plugs.length === 0) return [];
+  const kept = readCalibrations(stateDir);
+  if (kept.ok) return kept.value;
+  tell(`${kept.message}. The plug is not held against this device's own sensor.`);
+  return [];
 }
 
 /** In place of an older one of the same pair; whole or not at all. INVALID_INPUT where the folder cannot be written. */

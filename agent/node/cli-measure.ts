@@ -5,6 +5,7 @@ import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcom
 import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import { describeMeasurement, describeProcesses, describeProfile, overProcesses } from './describe-measurement.ts';
 import { HOST_ROOTS } from './host-files.ts';
+import { calibrationsFor } from './calibration-file.ts';
 import { createMeasurer, OVERHEAD_MS, runInProcess } from './measure-process.ts';
 import type { PlugAddress } from './meters/meter.ts';
 import { profileSvg, type Profile } from './profile.ts';
@@ -25,6 +26,8 @@ export interface MeasureOptions {
   /** File for the chart of operators; `-`: the table alone; null: no profile. */
   readonly profile: string | null;
   readonly plugs: readonly PlugAddress[];
+  /** Where `ofa-agent calibrate` has kept what it found. */
+  readonly stateDir: string;
   readonly hostLockPath: string;
 }
 
@@ -64,6 +67,8 @@ export async function runMeasure(path: string, options: MeasureOptions, signal: 
   return refused.length === 0 ? 0 : 1;
 }
 
+const tell = (line: string) => void process.stderr.write(`${line}\n`);
+
 async function measureAll(path: string, options: MeasureOptions, signal: AbortSignal): Promise<Outcome<Measured>> {
   const { runtime, threads, plugs } = options;
   const source = { kind: 'file', path } as const;
@@ -75,7 +80,7 @@ async function measureAll(path: string, options: MeasureOptions, signal: AbortSi
     capMs: options.capMs,
     energyRelativeHalfWidth: options.energyPrecision,
   };
-  const measurer = createMeasurer({ runtime, plugs });
+  const measurer = createMeasurer({ runtime, plugs, calibrations: calibrationsFor(plugs, options.stateDir, tell) });
   const measurements: Measurement[] = [];
   for (let n = 0; n < options.processes; n++) {
     // joules are the device's, not a memory layout's: once is enough

@@ -105,6 +105,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
     .option('--precision <share>', 'half-width of the 95 % interval of the median that is enough', parseShare, 0.02)
     .option('--energy-precision <share>', 'measure joules too, to this half-width (takes about 15 s more)', parseShare)
     .addOption(plugOption(program, PLUG_MEANING))
+    .option('--state <dir>', 'where ofa-agent calibrate keeps its lines', DEFAULT_STATE_DIR)
     .addOption(processesOption(1))
     .option('--cap <time>', 'longest warm-up plus timed runs (30s unless given, 10min where sustained)', parseDuration)
     .option('--profile [file.svg]', 'time by operator too, as a table and, where a file is named, as a chart')
@@ -121,6 +122,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
           precision: number;
           energyPrecision?: number;
           plug?: PlugAddress;
+          state: string;
           processes: number;
           cap?: number;
           profile?: string | true;
@@ -128,7 +130,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
           samples?: string;
         },
       ) => {
-        const { energyPrecision = null, samples = null, cap, profile, plug, ...rest } = options;
+        const { energyPrecision = null, samples = null, cap, profile, plug, state, ...rest } = options;
         const capMs = cap ?? (options.mode === 'sustained' ? SUSTAINED_CAP_MS : DEFAULT_CAP_MS);
         const chart = profile === undefined ? null : profile === true ? '-' : profile;
         const asked = {
@@ -138,6 +140,7 @@ function addMeasure(program: Command, signal: AbortSignal, done: (code: number) 
           capMs,
           profile: chart,
           plugs: plug === undefined ? [] : [plug],
+          stateDir: state,
           hostLockPath: defaultHostLockPath(),
         };
         done(await runMeasure(model, asked, signal));

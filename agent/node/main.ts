@@ -49,6 +49,7 @@ export interface AgentParts {
 
 const REAL_PARTS: AgentParts = {
   readInfo: ({ runtime, deviceClass, plugs }) => readInventory({ runtime, deviceClass, plugs: plugs ?? [] }),
+  // without calibrations: holding a plug against the own sensor takes minutes a model
   createMeasurer: ({ runtime, plugs }) => createMeasurer({ runtime, plugs: plugs ?? [] }),
   startServer: ({ runtime }) => startModelServer({ runtime, intraOpThreads: 1, host: '127.0.0.1', port: 0 }),
 };

@@ -4,6 +4,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { protocolId, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import type { Calibration } from '../calibration.ts';
 import { LONGEST_ENERGY_MS } from '../energy-run.ts';
 import type { Measurer } from '../ports.ts';
 import { entryUrl } from './entries.ts';
@@ -17,6 +18,8 @@ export interface MeasurerSettings {
   /** Trees that stand for /sys and /proc; the kernel's own where absent. */
   readonly roots?: HostRoots;
   readonly plugs?: readonly PlugAddress[];
+  /** Of this device's sensors against these plugs; none where absent. */
+  readonly calibrations?: readonly Calibration[];
 }
 
 /** Beyond the plan's cap: process start, load, first runs, binding. */
@@ -98,11 +101,11 @@ export async function runInProcess<T>(task: RunnerTask, limitMs: number, signal:
 }
 
 /** A Measurer whose every measurement is a process of its own. */
-export function createMeasurer({ runtime, roots = HOST_ROOTS, plugs = [] }: MeasurerSettings): Measurer {
+export function createMeasurer({ runtime, roots = HOST_ROOTS, plugs = [], calibrations = [] }: MeasurerSettings): Measurer {
   return {
     measure(source, plan: Plan, signal) {
       const limitMs = plan.capMs + OVERHEAD_MS + (plan.energyRelativeHalfWidth === null ? 0 : LONGEST_ENERGY_MS);
-      const task: RunnerTask = { kind: 'measure', source, plan, protocolId: protocolId(plan), runtime, roots, plugs };
+      const task: RunnerTask = { kind: 'measure', source, plan, protocolId: protocolId(plan), runtime, roots, plugs, calibrations };
       return runInProcess<Measurement>(task, limitMs, signal);
     },
   };

@@ -4,6 +4,7 @@ import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import type { Measurement, Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { noEnergy } from '../energy.ts';
+import type { Calibration } from '../calibration.ts';
 import { measureEnergy } from '../energy-run.ts';
 import { interleave, type ProcessRounds } from '../compare.ts';
 import { measure, type ModelUnderTest } from '../measure.ts';
@@ -13,7 +14,7 @@ import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import { readMachine } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
 import type { PlugAddress } from './meters/meter.ts';
-import { startRecorder, startWitness } from './meters/recorder.ts';
+import { startCalibrated, startRecorder, startWitness } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
 import { profileModel, type Profile } from './profile.ts';
 import { explainRun } from './runtime/ort-session.ts';
@@ -31,6 +32,8 @@ export interface MeasureTask extends CommonTask {
   readonly plan: Plan;
   readonly protocolId: string;
   readonly plugs: readonly PlugAddress[];
+  /** Of this device's sensors against these plugs. */
+  readonly calibrations: readonly Calibration[];
 }
 
 export interface CompareTask extends CommonTask {
@@ -83,7 +86,8 @@ async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
       const recorder = await startRecorder(host);
       if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
       const second = await startWitness(host, recorder.value);
-      const witness = second === null ? null : { recorder: second, calibration: null };
+      const witness =
+        second === null ? await startCalibrated(host, recorder.value, task.calibrations) : { recorder: second, calibration: null };
       return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock, witness });
     },
   });

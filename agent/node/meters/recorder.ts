@@ -5,10 +5,13 @@ import { Worker } from 'node:worker_threads';
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { witnessOf } from '../../boundary.ts';
+import type { Calibration } from '../../calibration.ts';
+import type { Witness } from '../../energy-cross-check.ts';
 import type { MeterRecorder } from '../../ports.ts';
 import { entryUrl } from '../entries.ts';
 import { discoverMeters, explainNoMeter } from './discover.ts';
 import type { Meter, MeterHost } from './meter.ts';
+import { discoverPlugs } from './plug.ts';
 import { isPolled } from './source.ts';
 
 /** Memory that both threads see. `header`: readings written, stop asked, ended. */
@@ -96,4 +99,18 @@ export async function startRecorder(host: MeterHost): Promise<Outcome<MeterRecor
 export async function startWitness(host: MeterHost, chosen: MeterRecorder): Promise<MeterRecorder | null> {
   const meter = witnessOf(chosen.info, discoverMeters(host).meters);
   return meter === null ? null : recordMeter(meter);
+}
+
+/** Records the plug that `chosen` was calibrated against, with the line between the two; null where it was not, or that plug is not given. */
+export async function startCalibrated(
+  host: MeterHost,
+  chosen: MeterRecorder,
+  calibrations: readonly Calibration[],
+): Promise<Witness | null> {
+  const plugs = discoverPlugs(host).meters;
+  for (const calibration of calibrations) {
+    const plug = plugs.find(({ info }) => info.sensor === calibration.plug);
+    if (calibration.rail.sensor === chosen.info.sensor && plug !== undefined) return { recorder: await recordMeter(plug), calibration };
+  }
+  return null;
 }
