@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { overlapping, witnessOf } from '../../agent/boundary.ts';
 import type { Calibration } from '../../agent/calibration.ts';
-import { countChanges, noEnergy, unwrapCounter, windowEnergy } from '../../agent/energy.ts';
+import { countChanges, lagMs, noEnergy, unwrapCounter, windowEnergy } from '../../agent/energy.ts';
 import { energyPerInference, type EnergyReadings } from '../../agent/energy-figure.ts';
 import { crossChecked } from '../../agent/energy-cross-check.ts';
 import { leastLoadMs, LONGEST_ENERGY_MS, measureEnergy } from '../../agent/energy-run.ts';
@@ -226,6 +226,10 @@ describe('stories of wrong joules', () => {
     const played = play(course(8, NOISY), course(17, NOISY), 40_000, 20_000, 5000);
     const { net } = energyPerInference(seenBy(plug(exact(), 0.01), played)).energy;
     expect(Math.abs((net.value ?? NaN) / 0.34 - 1)).toBeLessThan(0.01);
+    expect(lagMs(plug(exact(), 0.01).info, 1000)).toBe(5000);
+    expect([lagMs(rapl(exact(), 0, 1).info, 1), lagMs(ina3221(exact(), 0.008).info, 100), lagMs(nvml(exact()).info, 100)]).toEqual([
+      0, 200, 1200,
+    ]);
   });
 });
 

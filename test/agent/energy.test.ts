@@ -158,6 +158,27 @@ describe('joules per inference', () => {
     expect(got.ok ? got.value.joules : NaN).toBeCloseTo((9.05 ** 2 - 0.55 ** 2) / 2, 6);
   });
 
+  it('count every change of a counter within the window, the last one too, and not the one behind it', () => {
+    // 10 W, and 5 J more in the reading at 1 s, 7 J more in the one after.
+    const points = Array.from({ length: 201 }, (_, i) => [i * 10, i / 10 + (i >= 100 ? 5 : 0) + (i >= 101 ? 7 : 0)] as const);
+    const got = windowEnergy(trace(points), { ...counter, lsb: 1e-6 }, { startMs: 0, endMs: 1000 }, 10);
+    expect(got.ok ? got.value.joules : NaN).toBeGreaterThan(14.9);
+    expect(got.ok ? got.value.joules : NaN).toBeLessThan(16);
+  });
+
+  it('are no better known than the steps of the sensor: lsb/√6 of a counter, T·lsb/√12 of a power that errs the same way each time', () => {
+    const window = { startMs: 0, endMs: 2000 };
+    const counted = windowEnergy(trace(Array.from({ length: 301 }, (_, i) => [i * 10, 3 * i] as const)), { ...counter, lsb: 1 }, window, 1);
+    expect(counted.ok ? counted.value.u : NaN).toBeGreaterThanOrEqual(1 / Math.sqrt(6));
+    expect(counted.ok ? counted.value.u : NaN).toBeLessThan(1.1 / Math.sqrt(6));
+    const still = trace(Array.from({ length: 301 }, (_, i) => [i * 10, 30] as const));
+    const sampled = windowEnergy(still, { ...power, lsb: 0.5 }, window, 20);
+    expect(sampled.ok ? sampled.value.u : NaN).toBeCloseTo((2 * 0.5) / Math.sqrt(12), 9);
+    // A counter of one step at a time is exact when it changes.
+    const single = windowEnergy(trace(Array.from({ length: 301 }, (_, i) => [i * 10, i] as const)), { ...counter, lsb: 1 }, window, 1);
+    expect(single.ok ? single.value.u : NaN).toBeLessThan(0.2);
+  });
+
   it('hold the truth in their interval in at least 90 % of simulated runs, over sensors, phases and noise', () => {
     const random = uniform(11);
     const sensors = [
