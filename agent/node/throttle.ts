@@ -47,7 +47,7 @@ type SupplyAlarm = NonNullable<RunConditions['supplyAlarms']>[number];
 /** Which inputs of the over-current controller watch a voltage; the others watch currents. Unknown boards: all are taken for currents. */
 const VOLTAGE_INPUTS: readonly { readonly board: RegExp; readonly inputs: readonly string[] }[] = [
   { board: /nvidia,tegra234/, inputs: ['oc1'] }, // Orin (Jetson Linux Developer Guide, "Jetson Orin: over-current throttling")
-  { board: /nvidia,p3668/, inputs: ['oc2'] }, // Xavier NX (forums.developer.nvidia.com/t/307919)
+  { board: /p3668/, inputs: ['oc2'] }, // Xavier NX (forums.developer.nvidia.com/t/307919)
 ];
 
 /** Counts since boot; null where this is no Jetson, or one without counters. */

@@ -1,4 +1,5 @@
 // Conditions on simulated /proc and /sys trees that change between the ends of a section, for what this machine does not have.
+import fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import { conditionsSchema } from '../../../shared/measurement.ts';
 import { createConditions, readThrottledPeriods } from '../../../agent/node/conditions.ts';
@@ -180,6 +181,13 @@ describe("a Raspberry Pi's firmware flags", () => {
     expect(readFirmwareBits(firmwareFile(root) ?? '')).toBe(0x50005);
     expect(readFirmwareBits(`${tree({ bits: 'error=1 error_msg="Command not registered"' }).root}/bits`)).toBeNull();
     expect(firmwareFile(tree().root)).toBeNull();
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        const bits = readFirmwareBits(`${tree({ bits: text }).root}/bits`);
+        return bits === null || (Number.isInteger(bits) && bits >= 0 && bits < 2 ** 32);
+      }),
+      { numRuns: 100 },
+    );
   });
 
   it('tell an event where one that was clear is set, and nothing where it was set before', () => {
@@ -225,7 +233,7 @@ describe("a Jetson's supply alarms", () => {
 
   it.each([
     ['Orin', 'event', 'nvidia,p3767\0nvidia,tegra234', ['under-voltage', 'over-current', 'over-current']],
-    ['Xavier NX', 'event', 'nvidia,p3668-0001\0nvidia,tegra194', ['over-current', 'under-voltage', 'over-current']],
+    ['Xavier NX', 'event', 'nvidia,p3509-0000+p3668-0001\0nvidia,tegra194', ['over-current', 'under-voltage', 'over-current']],
     ['another', 'irq', 'nvidia,tegra186', ['over-current', 'over-current', 'over-current']],
   ])('are counted over the run, by what each input watches on a board of the kind %s', (_, event, compatible, kinds) => {
     const sys = tree({ ...files(event, 7, 5, 27_000), 'firmware/devicetree/base/compatible': compatible });
