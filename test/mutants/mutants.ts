@@ -55,6 +55,10 @@ const MACHINE = bugs('agent/machine-findings.ts', ['test/agent/verdict.test.ts']
   ['Math.min(clock.min, clock.end) / clock.start', 'clock.end / clock.start', 'a clock that fell and rose again is overlooked'],
   ['share === null || share <= FOREIGN_SUSPECT', 'share === null || share <= FOREIGN_INVALID', 'a neighbour that takes a tenth of the machine is overlooked'],
   ["effect: share > FOREIGN_INVALID ? 'invalid' : 'suspect'", "effect: 'suspect'", 'a neighbour that takes half of the machine leaves the number usable'],
+  ["if (seen.length === 0) return [];", 'if (seen.length >= 0) return [];', 'a board that its firmware throttled is believed'],
+  ["if (firmwareEvents?.seen.includes('under-voltage') === true) {", "if (firmwareEvents?.seen.includes('throttled') === true) {", 'under-voltage is overlooked'],
+  ["effect: clockMoved(evidence).length > 0 ? 'invalid' : 'suspect',", "effect: 'suspect',", 'over-current that lowered the clock leaves the number usable'],
+  ["if ((thermalThrottles ?? 0) > 0) {", 'if ((thermalThrottles ?? 0) > 1e9) {', 'a processor that slowed for its heat is believed'],
 ]); // prettier-ignore
 
 const CONDITIONS = bugs('agent/node/conditions.ts', ['test/agent/node/conditions.test.ts'], [
@@ -62,6 +66,9 @@ const CONDITIONS = bugs('agent/node/conditions.ts', ['test/agent/node/conditions
   [' - (end.ownMs - start.ownMs)', '', 'our own work counts as a neighbour\'s'],
   ['cgroupThrottledPeriods: difference(start.throttled, end.throttled)', 'cgroupThrottledPeriods: end.throttled', 'stops of before the run count against it'],
   ['>= VISITED_SHARE', '> 0', 'a clock state of a moment counts as the clock of the run'],
+  ['events: events >= before ? events - before : events', 'events', 'alarms of before the run count against it'],
+  ['pastEvents(end).filter((event) => !before.includes(event))', 'pastEvents(end)', 'a flag that was set before the run counts as an event of the run'],
+  ['liveEvents(live | start | end)', 'liveEvents(start | end)', 'what the firmware did in the middle of the run is overlooked'],
 ]); // prettier-ignore
 
 const ENERGY = [
@@ -88,6 +95,11 @@ const ENERGY = [
   ]),
 ]; // prettier-ignore
 
+const THROTTLE = bugs('agent/node/throttle.ts', ['test/agent/node/conditions.test.ts'], [
+  ['const STICKY_SHIFT = 16;', 'const STICKY_SHIFT = 8;', 'flags of the past are looked for at the wrong bits'],
+  ["{ board: /nvidia,tegra234/, inputs: ['oc1'] }", "{ board: /nvidia,tegra234/, inputs: ['oc2'] }", 'an Orin that is short of voltage is said to draw too much'],
+]); // prettier-ignore
+
 const METERS = [
   ...bugs('agent/node/meters/hwmon.ts', ['test/agent/node/meters.test.ts'], [
     ['const PER_MICRO = 1e-6;', 'const PER_MICRO = 1e-3;', 'microwatts are read as milliwatts'],
@@ -107,6 +119,12 @@ const METERS = [
   ...bugs('agent/node/meters/tegrastats-line.ts', ['test/agent/node/meters/jetson.test.ts'], [
     ['total.rails.reduce((sum, rail) => sum + (rails.get(rail) ?? 0), 0)', '[...rails.values()].reduce((sum, one) => sum + one, 0)', 'rails inside of the total are added to it'],
   ]),
+  ...bugs('agent/node/joule-counter.ts', ['test/agent/node/joule-counter.test.ts'], [
+    ['return now >= before ? now - before : stepOverWrap(before, now, seconds, info.wrapJoules);', 'return now - before;', 'a deployment gains negative joules at each wrap'],
+  ]),
+  ...bugs('agent/node/meters/rapl.ts', ['test/agent/node/meters.test.ts', 'test/agent/node/meters/counters.test.ts'], [
+    ['if (packages.size > 0 && missing.length > 0) {', 'if (packages.size < 0) {', 'one socket of two is shown as the machine'],
+  ]),
   ...bugs('agent/node/meters/battery-grammar.ts', ['test/agent/node/battery.test.ts'], [
     ["if (status !== 'Discharging') return { kind: 'on-charger', status };", '', 'a gauge is believed while the charger feeds the device'],
     ["if (current === null || current === 0) return unknown('its gauge shows 0 while it discharges');", '', 'a gauge that shows 0 while discharging says 0 W'],
@@ -121,4 +139,13 @@ const METERS = [
   ]),
 ]; // prettier-ignore
 
-export const MUTANTS: readonly Mutant[] = [...STATISTICS, ...MEASURE, ...VERDICT, ...MACHINE, ...CONDITIONS, ...ENERGY, ...METERS];
+export const MUTANTS: readonly Mutant[] = [
+  ...STATISTICS,
+  ...MEASURE,
+  ...VERDICT,
+  ...MACHINE,
+  ...CONDITIONS,
+  ...THROTTLE,
+  ...ENERGY,
+  ...METERS,
+];
