@@ -8,7 +8,7 @@ import { countChanges, lagMs, noEnergy, widening, windowEnergy, type EnergyResul
 /** A load window needs so many distinct readings, so many counter steps, and this many times the sensor's refresh. */
 const MIN_DISTINCT = 20;
 const MIN_LSBS = 100;
-export const MIN_REFRESHES = 20;
+const MIN_REFRESHES = 20;
 /** A load window is at least so many times what the sensor takes to follow a change. */
 export const LEAST_LAGS = 2;
 /** A load, once the sensor should follow it, of which the readings stand for less has a sensor that sticks. */
@@ -30,7 +30,7 @@ export interface EnergyReadings {
 }
 
 /** What the net figure's half-width (k = 2, without gain) is made of, as shares of it, and what a refused window lacked. */
-export interface EnergyBudget {
+interface EnergyBudget {
   /** Of the load window: falls with its length. */
   readonly load: number;
   /** Of the idle windows and of what idle power does meanwhile: falls as all windows grow. */

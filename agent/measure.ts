@@ -286,7 +286,15 @@ export async function measure(model: ModelUnderTest, plan: Plan, host: MeasureHo
       );
       return noEnergy(reason, message);
     });
-    const verdict = judge({ plan, ...timed, warmUp: warm, reference: readings, conditions: seen, energy });
+    const verdict = judge({
+      plan,
+      ...timed,
+      providers: { asked: runtime.identity.providerAsked, obtained: runtime.identity.providerObtained },
+      warmUp: warm,
+      reference: readings,
+      conditions: seen,
+      energy,
+    });
     const sorted = ascending(timed.samples);
     const { identity } = runtime;
     return ok({

@@ -40,6 +40,8 @@ export interface RuntimeIdentity {
   readonly version: string;
   readonly providerAsked: string;
   readonly providerObtained: string;
+  /** File of the runtime's code; null where it is not known. */
+  readonly library: string | null;
   readonly interOpThreads: number;
   readonly spinning: boolean | null;
   readonly graphOptimisation: string;

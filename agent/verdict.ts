@@ -13,6 +13,8 @@ export interface Evidence extends MachineEvidence {
   readonly warmUp: { readonly steady: boolean; readonly windows: number };
   /** The cap ended the timed section. */
   readonly capped: boolean;
+  /** What was to run the operators, and what ran them. */
+  readonly providers: { readonly asked: string; readonly obtained: string };
   /** null: none was run. */
   readonly reference: ReferenceReadings | null;
 }
@@ -61,6 +63,17 @@ function stalled(evidence: Evidence): readonly Finding[] {
       reason: 'NEIGHBOUR_LOAD',
       effect: 'suspect',
       message: `The process stood still for ${percent(lost / total)} of the timed runs (limit ${percent(STALLED_SHARE)}), ${Math.max(...late).toPrecision(3)} ms at a time: it was stopped, or the machine was. Let nothing stop it (a debugger, a suspended terminal or container) and measure again.`,
+    },
+  ];
+}
+
+function fallback({ providers: { asked, obtained } }: Evidence): readonly Finding[] {
+  if (asked === obtained) return [];
+  return [
+    {
+      reason: 'FALLBACK_EP',
+      effect: 'invalid',
+      message: `Not all operators ran on ${asked}: ${obtained}. The number is of a mixture that another model would not have; export the model with operators that ${asked} knows, or measure on the CPU.`,
     },
   ];
 }
@@ -132,7 +145,7 @@ function referenceDrift({ reference }: Evidence): readonly Finding[] {
 
 /** Invalid if any finding says so, else suspect if any does. An invalid number is shown and kept, not believed. */
 export function judge(evidence: Evidence): Verdict {
-  const rules = [...MACHINE_RULES, outliers, stalled, drift, referenceDrift, notSteady, tooFew, timeCap, ...REMARKS];
+  const rules = [...MACHINE_RULES, fallback, outliers, stalled, drift, referenceDrift, notSteady, tooFew, timeCap, ...REMARKS];
   const findings = rules.flatMap((rule) => rule(evidence));
   const effects = findings.map((finding) => finding.effect);
   return { state: effects.includes('invalid') ? 'invalid' : effects.includes('suspect') ? 'suspect' : 'valid', findings: [...findings] };

@@ -162,6 +162,7 @@ export const provenanceSchema = z.object({
     version: text,
     providerAsked: text,
     providerObtained: text,
+    library: text.nullable().default(null),
     intraOpThreads: z.int(),
     interOpThreads: z.int(),
     spinning: z.boolean().nullable(),

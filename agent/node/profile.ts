@@ -13,6 +13,8 @@ export interface OperatorTime {
   /** Name of the node in the graph as the runtime runs it (fused ones have made-up names), and its operator. */
   readonly node: string;
   readonly operator: string;
+  /** What ran it, by the runtime's own name, e.g. `CPUExecutionProvider`. */
+  readonly provider: string;
   /** Mean over the runs, ms. */
   readonly ms: number;
 }
@@ -54,26 +56,40 @@ interface TraceEvent {
   readonly cat?: string;
   readonly name?: string;
   readonly dur?: number;
-  readonly args?: { readonly op_name?: string };
+  readonly args?: { readonly op_name?: string; readonly provider?: string };
 }
 
 const KERNEL = '_kernel_time';
 
 /** Trace events in Chrome's format: `Session` / `model_run` for runs, `Node` / `<node>_kernel_time` for operators, µs. The first runs are left out. */
-function summarise(text: string): Profile {
+export function summarise(text: string): Profile {
   const events = JSON.parse(text) as readonly TraceEvent[];
   const runs = events.filter(({ cat, name }) => cat === 'Session' && name === 'model_run').slice(WARM_UP_RUNS);
-  const byNode = new Map<string, { operator: string; durations: number[] }>();
+  const byNode = new Map<string, { operator: string; provider: string; durations: number[] }>();
   for (const { cat, name = '', dur = 0, args } of events) {
     if (cat !== 'Node' || !name.endsWith(KERNEL)) continue;
     const node = name.slice(0, -KERNEL.length);
-    const known = byNode.get(node) ?? { operator: args?.op_name ?? 'unknown', durations: [] };
+    const known = byNode.get(node) ?? { operator: args?.op_name ?? 'unknown', provider: args?.provider ?? 'unknown', durations: [] };
     known.durations.push(dur);
     byNode.set(node, known);
   }
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length) / 1000;
-  const operators = [...byNode].map(([node, { operator, durations }]) => ({ node, operator, ms: mean(durations.slice(WARM_UP_RUNS)) }));
+  const operators = [...byNode].map(([node, { operator, provider, durations }]) => ({
+    node,
+    operator,
+    provider,
+    ms: mean(durations.slice(WARM_UP_RUNS)),
+  }));
   return { operators: operators.sort((a, b) => b.ms - a.ms), runMs: mean(runs.map(({ dur = 0 }) => dur)), runs: runs.length };
+}
+
+/** In one text: the provider asked where it ran every operator, else how many each ran. */
+export function providersOf({ operators }: Profile, asked: string): string {
+  const counts = new Map<string, number>();
+  for (const { provider } of operators) counts.set(provider, (counts.get(provider) ?? 0) + 1);
+  const isAsked = (name: string) => name.toLowerCase().startsWith(asked.toLowerCase());
+  if ([...counts.keys()].every(isAsked)) return asked;
+  return [...counts].map(([name, count]) => `${name} ${count} of ${operators.length} operators`).join(', ');
 }
 
 const WIDTH = 760;

@@ -2,13 +2,13 @@
 import { PerformanceObserver } from 'node:perf_hooks';
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import type { Measurement, Plan } from '@ofa-fleet/shared/measurement.ts';
-import { failed, type Outcome } from '@ofa-fleet/shared/outcome.ts';
+import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { noEnergy } from '../energy.ts';
 import type { Calibration } from '../calibration.ts';
 import { measureEnergy } from '../energy-run.ts';
 import { interleave, type ProcessRounds } from '../compare.ts';
 import { measure, type ModelUnderTest } from '../measure.ts';
-import type { ModelSource } from '../ports.ts';
+import type { ModelSource, Runtime } from '../ports.ts';
 import { createConditions } from './conditions.ts';
 import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import { readMachine } from './machine.ts';
@@ -16,7 +16,7 @@ import { meterHost } from './meters/discover.ts';
 import type { PlugAddress } from './meters/meter.ts';
 import { startCalibrated, startRecorder, startWitness } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
-import { profileModel, type Profile } from './profile.ts';
+import { profileModel, providersOf, type Profile } from './profile.ts';
 import { explainRun } from './runtime/ort-session.ts';
 import { loadRuntime, type RuntimeName } from './runtime/runtimes.ts';
 
@@ -63,7 +63,9 @@ async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
   const { roots } = task;
   const model = readModel(task.source);
   if (!model.ok) return model;
-  const runtime = await loadRuntime(task.runtime);
+  const loaded = await loadRuntime(task.runtime);
+  if (!loaded.ok) return loaded;
+  const runtime = await withObtained(loaded.value, model.value, task);
   if (!runtime.ok) return runtime;
   const { plan } = task;
   return measure(model.value, plan, {
@@ -91,6 +93,15 @@ async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
       return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock, witness });
     },
   });
+}
+
+/** A provider that cannot run an operator leaves it to the CPU without a word; its own profile tells. */
+async function withObtained(runtime: Runtime, model: ModelUnderTest, { plan }: MeasureTask): Promise<Outcome<Runtime>> {
+  const { identity } = runtime;
+  if (identity.providerAsked === 'cpu' || identity.providerAsked === 'wasm') return ok(runtime);
+  const profile = await profileModel(model, runtime, plan.intraOpThreads);
+  if (!profile.ok) return profile;
+  return ok({ ...runtime, identity: { ...identity, providerObtained: providersOf(profile.value, identity.providerAsked) } });
 }
 
 async function runCompare({ sources, runtime: name, threads, budgetMs }: CompareTask): Promise<Outcome<ProcessRounds>> {

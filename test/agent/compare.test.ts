@@ -19,7 +19,7 @@ async function compared(times: readonly number[], slowed: (nowMs: number) => num
   const clock: Clock = { monotonicMs: () => now, wallMs: () => 0, sleep: () => Promise.resolve() };
   const noise = stream(seed);
   const runtime: Runtime = {
-    identity: { name: 'onnxruntime-node', version: '0', providerAsked: 'cpu', providerObtained: 'cpu', interOpThreads: 1, spinning: false, graphOptimisation: 'all', executionMode: 'sequential' }, // prettier-ignore
+    identity: { name: 'onnxruntime-node', version: '0', providerAsked: 'cpu', providerObtained: 'cpu', library: null, interOpThreads: 1, spinning: false, graphOptimisation: 'all', executionMode: 'sequential' }, // prettier-ignore
     load: ({ graph }) =>
       Promise.resolve(
         ok({

@@ -234,8 +234,8 @@ describe('stories of wrong joules', () => {
 });
 
 describe('a plan that asks for precision', () => {
-  function run(sensor: SensorModel, refreshMs: number, asked: number, idle = course(8, NOISY)) {
-    const device = simulateDevice(idle, course(17, NOISY), seeded(9));
+  function run(sensor: SensorModel, refreshMs: number, asked: number, idle = course(8, NOISY), loadWatts = 17) {
+    const device = simulateDevice(idle, course(loadWatts, NOISY), seeded(9));
     const spend = (ms: number, loaded: boolean) => {
       device.spend(ms, loaded);
       return Promise.resolve();
@@ -304,6 +304,16 @@ describe('a plan that asks for precision', () => {
     const { energy, findings, tookMs } = await run(ina3221(exact(), 0.008), 100, 0.005, course(8, { noise: 0.5, noiseMs: 400 }));
     expect(energy.net.value).not.toBeNull();
     expect(findings.find(({ reason }) => reason === 'TIME_CAP')?.message).toMatch(/is known to ±[\d.]+ % after \d+ s \(asked ±0\.50 %\)/);
+    expect(tookMs).toBeLessThan(LONGEST_ENERGY_MS + 20_000);
+  });
+
+  it('looks longer for a load that does not stand out from idling, and then says BELOW_IDLE_NOISE beside the figure', async () => {
+    const { energy, findings, tookMs } = await run(ina3221(exact(), 0.008), 100, 0.05, course(8, { noise: 0.1, noiseMs: 100 }), 0);
+    expect(energy.net.value).not.toBeNull();
+    expect(Math.abs(energy.net.value ?? NaN)).toBeLessThan(0.01);
+    expect(findings.map(({ reason }) => reason)).toContain('BELOW_IDLE_NOISE');
+    expect(energy.net.message).not.toContain('Infinity');
+    expect(tookMs).toBeGreaterThan(40_000);
     expect(tookMs).toBeLessThan(LONGEST_ENERGY_MS + 20_000);
   });
 

@@ -82,6 +82,7 @@ async function play({
       version: '0',
       providerAsked: 'cpu',
       providerObtained: 'cpu',
+      library: null,
       interOpThreads: 1,
       spinning: false,
       graphOptimisation: 'all',

@@ -27,6 +27,7 @@ describe('a verdict on runs that move slowly up and down', () => {
       neededSamples: 30,
       warmUp: { steady: true, windows: 2 },
       capped: false,
+      providers: { asked: 'cpu', obtained: 'cpu' },
       reference: null,
       conditions: QUIET,
     });

@@ -25,6 +25,7 @@ function judged(change: Partial<Omit<Evidence, 'conditions' | 'estimate'>> & { r
     warmUp: { steady: true, windows: 2 },
     capped: false,
     reference: null,
+    providers: { asked: 'cpu', obtained: 'cpu' },
     ...change,
     samples,
     estimate: estimateMedian(samples, 0.95),
@@ -47,6 +48,12 @@ describe('the verdict', () => {
   it('is valid with a remark where the clock is not controlled', () => {
     expect(judged({ conditions: { governor: null, clockMHz: null } })).toMatchObject({ state: 'valid', reasons: ['UNCONTROLLED'] });
     expect(judged({ conditions: { governor: 'powersave' } }).text).toContain('powersave');
+  });
+
+  it('is invalid where operators ran elsewhere than asked', () => {
+    const providers = { asked: 'webgpu', obtained: 'JsExecutionProvider 3 of 5 operators, CPUExecutionProvider 2 of 5 operators' };
+    expect(judged({ providers })).toMatchObject({ state: 'invalid', reasons: ['FALLBACK_EP'] });
+    expect(judged({ providers }).text).toContain('CPUExecutionProvider 2 of 5 operators');
   });
 
   it('is suspect where the process stood still for a tenth of the time, however few runs that hit', () => {

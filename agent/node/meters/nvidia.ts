@@ -8,6 +8,8 @@ const ANSWER_MS = 5000;
 /** NVIDIA states ±5 W for most boards; from Ampere on the figure is a mean over a second, on some boards of a quarter of the time (arXiv 2312.02741). */
 const GAIN = 0.05;
 const TYPICAL_REFRESH_MS = 100;
+/** Each reading is a mean over so long. */
+const MEAN_MS = 1000;
 
 const query = (program: string, fields: string) => [program, `--query-gpu=${fields}`, '--format=csv,noheader'];
 
@@ -45,7 +47,7 @@ export function discoverNvidia({ programDirs, computesOn }: MeterHost): Discover
         },
         scope: 'the graphics card with its memory and fans; not the processor that feeds it',
         typicalRefreshMs: TYPICAL_REFRESH_MS,
-        info: { sensor: first.sensor, boundary: 'gpu-board', kind: 'power', lsb: 0.01, wrapJoules: null, gain: GAIN },
+        info: { sensor: first.sensor, boundary: 'gpu-board', kind: 'power', lsb: 0.01, wrapJoules: null, gain: GAIN, settleMs: MEAN_MS },
       },
     ],
     unusable: [],

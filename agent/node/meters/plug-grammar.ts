@@ -50,15 +50,16 @@ export function parseShellyEnergy(text: string): number | null {
 /** Watts; none from a plug that is switched off and still shows some. */
 export function parseShellyPower(text: string): number | null {
   const state = shellySwitch(text);
-  return state?.apower === undefined || state.output === false ? null : drawn(state.apower);
+  if (state?.apower === undefined || (state.output === false && state.apower > 0)) return null;
+  return drawn(state.apower);
 }
 
 const zigbeeSchema = z.object({ power: z.number(), current: z.number().nullish(), state: z.string().nullish() });
 
-/** Watts. A zero while a current flows is a false one, and a plug that is off shows no draw of anything: neither is a reading. */
+/** Watts. A zero while a current flows is a false one, and a draw through a plug that is off is a value that got stuck: neither is a reading. */
 export function parseZigbee(text: string): number | null {
   const { data } = zigbeeSchema.safeParse(parseJson(text));
-  if (data === undefined || data.state?.toUpperCase() === 'OFF') return null;
+  if (data === undefined || (data.state?.toUpperCase() === 'OFF' && data.power > 0)) return null;
   if (data.power === 0 && (data.current ?? 0) > 0) return null;
   return drawn(data.power);
 }

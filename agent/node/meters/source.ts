@@ -125,7 +125,8 @@ function followTopic({ url, topic, ask }: FollowedSource & { kind: 'topic' }, ta
     const question = ask === null ? undefined : setInterval(() => client.publish(ask.topic, ask.payload), ask.everyMs);
     client.on('error', () => undefined); // it connects again by itself
     client.on('connect', () => void client.subscribe(topic, () => (ask === null ? undefined : client.publish(ask.topic, ask.payload))));
-    client.on('message', (_, payload) => take(payload.toString()));
+    // what the broker kept is of another time
+    client.on('message', (_, payload, { retain }) => (retain ? undefined : take(payload.toString())));
     close = () => {
       clearInterval(question);
       client.end(true);

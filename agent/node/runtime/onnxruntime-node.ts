@@ -1,10 +1,19 @@
 // ONNX Runtime's native build. `run()` blocks the thread that calls it, so this is loaded in runners and workers only.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Runtime } from '../../ports.ts';
+import { readText } from '../host-files.ts';
 import { loadSession, type OrtModule } from './ort-session.ts';
 
+/** Which file the runtime's code came from: a build of one's own is taken by LD_LIBRARY_PATH. null where the system does not tell. */
+function loadedLibrary(): string | null {
+  return /(\/\S*libonnxruntime\.so\S*)/.exec(readText('/proc/self/maps') ?? '')?.[1] ?? null;
+}
+
 /** Pool threads that spin between runs buy latency with power and disturb others; off unless asked. */
-export async function onnxRuntimeNode({ spinning = false }: { readonly spinning?: boolean } = {}): Promise<Outcome<Runtime>> {
+export async function onnxRuntimeNode({
+  spinning = false,
+  provider = 'cpu',
+}: { readonly spinning?: boolean; readonly provider?: string } = {}): Promise<Outcome<Runtime>> {
   let ort: OrtModule & { readonly env: { readonly versions: { readonly node?: string } } };
   try {
     ort = await import('onnxruntime-node');
@@ -19,9 +28,10 @@ export async function onnxRuntimeNode({ spinning = false }: { readonly spinning?
     identity: {
       name: 'onnxruntime-node',
       version: ort.env.versions.node ?? 'unknown',
-      providerAsked: 'cpu',
-      // The only provider named: the runtime has no other to fall back to.
-      providerObtained: 'cpu',
+      providerAsked: provider,
+      // On the CPU there is nothing to fall back to; elsewhere whoever measures looks where the operators ran (providersOf).
+      providerObtained: provider,
+      library: loadedLibrary(),
       interOpThreads: 1,
       spinning,
       graphOptimisation: 'all',
@@ -29,7 +39,7 @@ export async function onnxRuntimeNode({ spinning = false }: { readonly spinning?
     },
     load: (model, { intraOpThreads, profilePrefix }) =>
       loadSession(ort, model, {
-        executionProviders: ['cpu'],
+        executionProviders: [provider],
         intraOpNumThreads: intraOpThreads,
         interOpNumThreads: 1,
         graphOptimizationLevel: 'all',

@@ -25,6 +25,7 @@ export async function onnxRuntimeWeb(): Promise<Outcome<Runtime>> {
       version: ort.env.versions.web ?? 'unknown',
       providerAsked: 'wasm',
       providerObtained: 'wasm',
+      library: null,
       interOpThreads: 1,
       spinning: null,
       graphOptimisation: 'all',

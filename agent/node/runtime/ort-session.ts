@@ -17,6 +17,9 @@ function float32Shape(metadata: Metadata | undefined): readonly number[] | null 
   return metadata.shape.map((dim) => (typeof dim === 'number' ? dim : 1));
 }
 
+/** Without the place in its source with which the runtime begins. */
+const firstLine = (message: string) => (message.split('\n')[0] ?? '').replace(/^\S+\.cc:\d+ /, '');
+
 /** What a runtime says when it cannot load or run a model, as a reason of ours. */
 function explain(error: unknown, doing: string): Outcome<never> {
   const message = error instanceof Error ? error.message : String(error);
@@ -35,6 +38,12 @@ function explain(error: unknown, doing: string): Outcome<never> {
     return failed(
       'UNSUPPORTED_OP',
       `${doing}: this runtime lacks an operator (${message}). Export the model with operators of opset <= 17.`,
+    );
+  }
+  if (/execution ?provider|WebGPU adapter|shared library/i.test(message)) {
+    return failed(
+      'RUNTIME_MISSING',
+      `${doing}: this provider cannot start here (${firstLine(message)}). Install its driver, start with LD_LIBRARY_PATH at a build of ONNX Runtime that has it, or take --runtime onnxruntime-node.`,
     );
   }
   if (/no available backend/i.test(message)) {

@@ -69,7 +69,7 @@ describe("Shelly's messages", () => {
     expect(parseShellyEnergy(json(change))).toBeNull();
   });
 
-  it('of another switch, of other parts, of errors and of a plug that is off hold no watts', () => {
+  it('of another switch, of other parts, of errors and of a draw through a plug that is off hold no watts', () => {
     for (const message of [
       { ...state, id: 1 },
       { tC: 38.1 },
@@ -82,6 +82,7 @@ describe("Shelly's messages", () => {
       expect(parseShellyPower(json(message))).toBeNull();
     }
     expect(parseShellyEnergy(json({ ...state, output: false }))).toBe(1200.5 * 3600);
+    expect(parseShellyPower(json({ ...state, output: false, apower: 0 }))).toBe(0);
   });
 });
 
@@ -90,9 +91,10 @@ describe("zigbee2mqtt's messages", () => {
     expect(parseZigbee(json({ power: 3, current: 0.1, voltage: 240, state: 'ON', energy: 8.4, linkquality: 60 }))).toBe(3);
     expect(parseZigbee(json({ power: 4.7 }))).toBe(4.7);
     expect(parseZigbee(json({ power: 0, current: 0, voltage: 240, state: 'ON' }))).toBe(0);
+    expect(parseZigbee(json({ power: 0, current: 0, voltage: 240, state: 'OFF' }))).toBe(0);
   });
 
-  it('of a zero while a current flows, of a plug that is off and of no power hold no reading', () => {
+  it('of a zero while a current flows, of a draw through a plug that is off and of no power hold no reading', () => {
     for (const message of [
       { power: 0, current: 0.06, voltage: 238, state: 'ON' },
       { power: 41, current: 0.2, state: 'OFF' },
@@ -263,9 +265,10 @@ describe('plugs over a real broker', () => {
     expect(names).toEqual(['shelly fine energy', 'shelly coarse power']);
   }, 30_000);
 
-  it('zigbee2mqtt reports by itself; its false zeros are not recorded', async () => {
+  it('zigbee2mqtt reports by itself; its false zeros, and what the broker kept from earlier, are not recorded', async () => {
     broker = await startPlugBroker();
     const plug = broker;
+    plug.publish('zigbee2mqtt/desk', { power: 7, state: 'ON' }, true);
     let n = 0;
     every(30, () =>
       plug.publish('zigbee2mqtt/desk', n++ % 10 === 5 ? { power: 0, current: 0, state: 'ON' } : { power: 30 + (n % 3), state: 'ON' }),

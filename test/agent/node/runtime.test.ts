@@ -1,10 +1,17 @@
 // Both real runtimes behind the one port.
+import { execFile } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import type { Outcome } from '@ofa-fleet/shared/outcome.ts';
 import { arbitraryInput } from '../../../agent/measure.ts';
 import { encodeEmptyModel, encodeOnnx, type OnnxModel } from '../../../agent/onnx-bytes.ts';
+import { providersOf, summarise } from '../../../agent/node/profile.ts';
 import { onnxRuntimeNode } from '../../../agent/node/runtime/onnxruntime-node.ts';
-import { loadRuntime, RUNTIME_NAMES, type RuntimeName } from '../../../agent/node/runtime/runtimes.ts';
+import { loadRuntime, type RuntimeName } from '../../../agent/node/runtime/runtimes.ts';
 import type { Session } from '../../../agent/ports.ts';
 import { convStack } from '../../helpers/small-models.ts';
 
@@ -19,6 +26,8 @@ function value<T>(outcome: Outcome<T>): T {
   return outcome.value;
 }
 
+/** Those that need no hardware. */
+const RUNTIME_NAMES = ['onnxruntime-node', 'onnxruntime-web'] as const;
 const STACK = { channels: 8, size: 12, layers: 3 };
 
 describe('the runtimes', () => {
@@ -84,5 +93,50 @@ describe('the runtimes', () => {
     const on = await cpuMs(true);
     // Six times as much on an idle machine.
     expect(on).toBeGreaterThan(1.5 * off);
+  });
+});
+
+describe('a provider other than the CPU', () => {
+  it('that cannot start here is refused in words, with the next step', async () => {
+    const graph = encodeOnnx(convStack(STACK));
+    for (const name of ['onnxruntime-node:cuda', 'onnxruntime-node:tensorrt'] as const) {
+      const outcome = await load(name, graph);
+      expect(outcome).toMatchObject({ ok: false, reason: 'RUNTIME_MISSING' });
+      expect(outcome.ok ? '' : outcome.message).toContain('or take --runtime onnxruntime-node');
+    }
+  });
+
+  it('is told from the CPU by the trace of the runtime, operator by operator', () => {
+    const node = (name: string, op: string, provider: string) => ({
+      cat: 'Node',
+      name: `${name}_kernel_time`,
+      dur: 40,
+      args: { op_name: op, provider },
+    });
+    const trace = (events: readonly object[]) => summarise(JSON.stringify([{ cat: 'Session', name: 'model_run', dur: 90 }, ...events]));
+    const [conv, relu] = [node('c0', 'Conv', 'WebGpuExecutionProvider'), node('r0', 'Relu', 'CPUExecutionProvider')];
+    expect(providersOf(trace([conv]), 'webgpu')).toBe('webgpu');
+    expect(providersOf(trace([conv, relu]), 'webgpu')).toBe(
+      'WebGpuExecutionProvider 1 of 2 operators, CPUExecutionProvider 1 of 2 operators',
+    );
+  });
+
+  it('may come with a build of its own: the library that LD_LIBRARY_PATH leads to is the one that is loaded, and named', async (context) => {
+    if (process.platform !== 'linux') return context.skip('LD_LIBRARY_PATH is read on Linux');
+    // a copy of the package's own library stands for a build of one's own
+    const packaged = join(
+      dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json')),
+      'bin/napi-v6/linux',
+      process.arch,
+    );
+    const own = mkdtempSync(join(tmpdir(), 'own-runtime-'));
+    const library = readdirSync(packaged).find((name) => name.startsWith('libonnxruntime.so')) ?? '';
+    copyFileSync(join(packaged, library), join(own, library));
+    const program = `const { onnxRuntimeNode } = await import(${JSON.stringify(new URL('../../../agent/node/runtime/onnxruntime-node.ts', import.meta.url).href)}); const runtime = await onnxRuntimeNode(); console.log(runtime.value.identity.library);`;
+    const run = promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
+      env: { ...process.env, LD_LIBRARY_PATH: own },
+    });
+    const { stdout } = await run.finally(() => rmSync(own, { recursive: true }));
+    expect(stdout.trim()).toBe(join(own, library));
   });
 });
