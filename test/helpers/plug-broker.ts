@@ -6,7 +6,8 @@ import { Aedes } from 'aedes';
 export interface PlugBroker {
   readonly port: number;
   readonly url: string;
-  publish(topic: string, payload: unknown): void;
+  /** Retained: the broker gives it to whoever subscribes later. */
+  publish(topic: string, payload: unknown, retain?: boolean): void;
   /** Calls `answer` with each message that a client publishes. */
   onMessage(answer: (topic: string, payload: string) => void): void;
   /** Resolves once a client has subscribed to this filter. */
@@ -39,9 +40,9 @@ export async function startPlugBroker(
   return {
     port,
     url: `mqtt://127.0.0.1:${port}`,
-    publish(topic, payload) {
+    publish(topic, payload, retain = false) {
       const text = typeof payload === 'string' ? payload : JSON.stringify(payload);
-      aedes.publish({ cmd: 'publish', topic, payload: Buffer.from(text), qos: 0, retain: false, dup: false }, () => undefined);
+      aedes.publish({ cmd: 'publish', topic, payload: Buffer.from(text), qos: 0, retain, dup: false }, () => undefined);
     },
     onMessage(answer) {
       aedes.on('publish', (packet, client) => {
