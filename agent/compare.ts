@@ -92,7 +92,7 @@ function shuffled(length: number, random: () => number): number[] {
   return order;
 }
 
-export interface Compared {
+interface Compared {
   /** Geometric mean over processes and rounds, ms. */
   readonly medianMs: number;
   /** Time relative to the fastest one, with its interval; null for the fastest itself. */

@@ -20,7 +20,6 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   'controller/space.ts': ['shared', 'node'],
   'controller/subnet.ts': ['controller/space.ts', 'shared', 'node'],
   'controller/architecture.ts': ['controller/space.ts', 'shared'],
-  'controller/count-subnets.ts': ['controller/space.ts', 'controller/subnet.ts'],
   'controller/supernet': ['controller/space.ts', 'controller/subnet.ts', 'shared', 'shared/node', 'node'],
   'controller/materialise': ['controller/supernet', 'controller/space.ts', 'controller/subnet.ts', 'shared', 'shared/node', 'node'],
   'controller/evaluate': ['controller/materialise', 'controller/supernet', 'controller/space.ts', 'controller/subnet.ts', 'shared', 'shared/node', 'node'],

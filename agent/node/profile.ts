@@ -9,7 +9,7 @@ import type { Runtime } from '../ports.ts';
 const WARM_UP_RUNS = 10;
 const PROFILED_RUNS = 50;
 
-export interface OperatorTime {
+interface OperatorTime {
   /** Name of the node in the graph as the runtime runs it (fused ones have made-up names), and its operator. */
   readonly node: string;
   readonly operator: string;

@@ -1,25 +1,8 @@
 // What a device's measurements say of the device itself: how fast it is when it is as it should be (the baseline of the reference workload),
 // and whether it has to be kept from measuring until it is so again. Pure: time is an argument.
-import { z } from 'zod';
 import type { Measurement, Plan, ReferenceBaseline } from '@ofa-fleet/shared/measurement.ts';
 import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
-
-const workloadSchema = z.object({
-  /** First readings in valid measurements, ms; the baseline is theirs, and is never learnt anew by itself. */
-  readingsMs: z.array(z.number()),
-  /** Measurements in a row in which the device was off its baseline. */
-  shiftedInRow: z.int(),
-});
-
-export const healthSchema = z.object({
-  /** By `ReferenceReadings.workload`. */
-  workloads: z.record(z.string(), workloadSchema),
-  invalidInRow: z.int(),
-  quarantine: z.object({ message: z.string(), since: z.number(), retryAt: z.number() }).nullable(),
-});
-export type DeviceHealth = Readonly<z.infer<typeof healthSchema>>;
-
-export const HEALTHY: DeviceHealth = { workloads: {}, invalidInRow: 0, quarantine: null };
+import type { DeviceHealth } from '../store/device-health.ts';
 
 /** Readings that make the baseline, each of another process, and how many are enough to begin with. */
 const BASELINE_READINGS = 5;

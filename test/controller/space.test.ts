@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ARCHITECTURES, architectureOf, withArchitecture } from '../../controller/architecture.ts';
-import { countSubnets } from '../../controller/count-subnets.ts';
+import { countSubnets } from '../../controller/supernet/count-subnets.ts';
 import { randomSubnet } from '../../controller/search/operators.ts';
 import { stream } from '../../controller/search/rng.ts';
 import { parseSpace, PRESETS, spaceId, type Space } from '../../controller/space.ts';

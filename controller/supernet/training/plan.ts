@@ -1,5 +1,5 @@
 // What a run is going to do, before it does it: phases, steps, subnets, rates, and how much work that is.
-import { countSubnets } from '../../count-subnets.ts';
+import { countSubnets } from '../count-subnets.ts';
 import type { Space } from '../../space.ts';
 import { largestSubnet, smallestSubnet } from '../../subnet.ts';
 import type { Dataset } from '../data/dataset.ts';

@@ -1,7 +1,8 @@
 // What measurements say of their device: a baseline that is learnt once, a shift that is told, a quarantine with a way out.
 import { describe, expect, it } from 'vitest';
 import type { Measurement } from '../../../shared/measurement.ts';
-import { afterMeasurement, baselinesOf, HEALTHY, waitMs, type DeviceHealth } from '../../../controller/fleet/device-health.ts';
+import { afterMeasurement, baselinesOf, waitMs } from '../../../controller/fleet/device-health.ts';
+import { HEALTHY, type DeviceHealth } from '../../../controller/store/device-health.ts';
 import { measurementOf } from '../../helpers/measurements.ts';
 
 const WORKLOAD = 'convolutions-1 on onnxruntime-node 1.30.0, 1 thread(s)';

@@ -11,7 +11,7 @@ import { RESULTS, type Inherited, type Result, type Scratch } from './results.ts
 const RESAMPLES = 2000;
 
 /** Kendall's tau-b (1945): pairs in the same order minus pairs in the other one, over what ties leave. */
-export function kendallTau(a: readonly number[], b: readonly number[]): number {
+function kendallTau(a: readonly number[], b: readonly number[]): number {
   let [agreeing, tiedA, tiedB, pairs] = [0, 0, 0, 0];
   for (let i = 0; i < a.length; i++) {
     for (let j = 0; j < i; j++) {

@@ -45,7 +45,7 @@ export const RUNS: readonly NamedRun[] = SEEDS.flatMap((seed) => [
   })),
 ]);
 
-export function keptResults(): readonly Result[] {
+function keptResults(): readonly Result[] {
   return existsSync(KEPT) ? (JSON.parse(readFileSync(KEPT, 'utf8')) as Result[]) : [];
 }
 

@@ -1,6 +1,6 @@
 // How many subnets a space holds, exactly.
-import { BRANCH, type Space } from './space.ts';
-import { masksOf } from './subnet.ts';
+import { BRANCH, type Space } from '../space.ts';
+import { masksOf } from '../subnet.ts';
 
 export interface SubnetCount {
   /** Every combination of live stages' and blocks' genes, kernel and expand ratio of blocks without an MBConv too: what naive encodings count. */
