@@ -35,7 +35,7 @@ interface EnergyBudget {
   readonly load: number;
   /** Of the idle windows and of what idle power does meanwhile: falls as all windows grow. */
   readonly idle: number;
-  /** Of idle power that differed before and after: falls with nothing. */
+  /** Of idle power that differed before and after by more than noise: falls with nothing. */
   readonly drift: number;
   /** Load window, as a multiple of this one, that would not be refused for coarseness; 1 where it was not. */
   readonly growthNeeded: number;
@@ -192,10 +192,9 @@ export function energyPerInference(readings: EnergyReadings): EnergyFigure {
   const uNet = Math.hypot(u, uMeans, uMeanwhile, uDrift);
   const uNetAll = Math.hypot(uNet, info.gain * net);
 
-  const movedLimit = Math.max(
-    (IDLE_MOVED_SHARE * (idleBefore.watts + idleAfter.watts)) / 2,
-    COVERAGE_FACTOR * Math.hypot(idleBefore.u, idleAfter.u),
-  );
+  const movedNoise = COVERAGE_FACTOR * Math.hypot(idleBefore.u, idleAfter.u);
+  const movedLimit = Math.max((IDLE_MOVED_SHARE * (idleBefore.watts + idleAfter.watts)) / 2, movedNoise);
+  const isNoise = moved <= movedNoise;
   const findings: Verdict['findings'] = [];
   if (moved > movedLimit) {
     const message = `Idle power moved from ${idleBefore.watts.toPrecision(4)} to ${idleAfter.watts.toPrecision(4)} W (limit ${movedLimit.toPrecision(2)} W): the net joules are doubtful. Stop other load and measure again.`;
@@ -219,6 +218,11 @@ export function energyPerInference(readings: EnergyReadings): EnergyFigure {
     },
     findings,
     relativeHalfWidth: share(uNet),
-    budget: { load: share(u), idle: share(Math.hypot(uMeans, uMeanwhile)), drift: share(uDrift), growthNeeded: 1 },
+    budget: {
+      load: share(u),
+      idle: share(Math.hypot(uMeans, uMeanwhile, isNoise ? uDrift : 0)),
+      drift: isNoise ? 0 : share(uDrift),
+      growthNeeded: 1,
+    },
   };
 }

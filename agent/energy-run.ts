@@ -23,8 +23,6 @@ export const LONGEST_ENERGY_MS = 180_000;
 const ROUNDS = 3;
 /** Uncertainties are guesses themselves: the next windows are so much longer than they say. */
 const RESERVE = 1.3;
-/** Where the load does not stand out from idling at all, so that nothing says how much longer would do. */
-const BELOW_NOISE_GROWTH = 4;
 /** A longer round that gains less is not worth its time. */
 const LEAST_GROWTH = 1.2;
 
@@ -113,14 +111,13 @@ function growthFor({ budget, relativeHalfWidth }: EnergyFigure, asked: number): 
   if (budget === null) return 1;
   if (budget.growthNeeded > 1) return RESERVE * budget.growthNeeded;
   if (relativeHalfWidth <= asked) return 1;
-  if (!Number.isFinite(relativeHalfWidth)) return BELOW_NOISE_GROWTH;
+  if (relativeHalfWidth >= 1) return 1; // BELOW_IDLE_NOISE: nothing says how much longer would do, if any would
   const room = asked ** 2 - budget.drift ** 2;
   return room <= 0 ? Infinity : RESERVE * ((budget.load ** 2 + budget.idle ** 2) / room);
 }
 
 /** Says that the precision asked was not reached, and what would reach it. */
 function shortOf(figure: EnergyFigure, asked: number, spentMs: number, growth: number): EnergyResult {
-  if (!Number.isFinite(figure.relativeHalfWidth)) return figure; // BELOW_IDLE_NOISE says it
   const percent = (share: number) => `±${(100 * share).toPrecision(2)} %`;
   const cure = Number.isFinite(growth)
     ? `it would take about ${Math.ceil((spentMs * growth) / 1000)} s (limit ${LONGEST_ENERGY_MS / 1000} s). Ask for less, or use a faster sensor.`

@@ -307,14 +307,13 @@ describe('a plan that asks for precision', () => {
     expect(tookMs).toBeLessThan(LONGEST_ENERGY_MS + 20_000);
   });
 
-  it('looks longer for a load that does not stand out from idling, and then says BELOW_IDLE_NOISE beside the figure', async () => {
+  it('does not look longer for a load that does not stand out from idling: BELOW_IDLE_NOISE beside the figure', async () => {
     const { energy, findings, tookMs } = await run(ina3221(exact(), 0.008), 100, 0.05, course(8, { noise: 0.1, noiseMs: 100 }), 0);
     expect(energy.net.value).not.toBeNull();
     expect(Math.abs(energy.net.value ?? NaN)).toBeLessThan(0.01);
     expect(findings.map(({ reason }) => reason)).toContain('BELOW_IDLE_NOISE');
     expect(energy.net.message).not.toContain('Infinity');
-    expect(tookMs).toBeGreaterThan(40_000);
-    expect(tookMs).toBeLessThan(LONGEST_ENERGY_MS + 20_000);
+    expect(tookMs).toBeLessThan(20_000);
   });
 
   it('takes a longer window where readings in coarse steps were too few, and gives the figure', async () => {
