@@ -28,8 +28,17 @@ describe('joules over more than a thousand simulated measurements', () => {
     expect(scores.filter(({ given }) => given > 0).map(({ kind }) => kind)).toEqual(KINDS.filter((kind) => kind !== 'sticking gauge'));
   });
 
-  it('lie, gross and with the gain known, within 2 % of the truth wherever a value is given', () => {
-    expect(Math.max(...scores.flatMap(({ errors }) => errors))).toBeLessThan(0.02);
+  it('lie, gross and with the gain known, within 2 % of the truth wherever the sensor counts or averages what it gives', () => {
+    const seeing = scores.filter(({ kind }) => kind !== 'pmic');
+    expect(Math.max(...seeing.flatMap(({ errors }) => errors))).toBeLessThan(0.02);
+  });
+
+  // One moment's power every 25 to 100 ms says little of 50 ms that an inference's ripple fills, and nothing where both keep step. Over 600
+  // other seeds 6 of 568 figures were off by 2 to 4 %, so what holds here by these seeds alone is not claimed.
+  it('lie within 2 % for 98 of 100 where the sensor shows single moments', () => {
+    const errors = scores.find(({ kind }) => kind === 'pmic')?.errors ?? [];
+    expect(errors.length).toBeGreaterThan(100);
+    expect(errors.filter((error) => error < 0.02).length / errors.length).toBeGreaterThanOrEqual(0.98);
   });
 
   it('hold the truth in their 95 % interval in 95 ± 2 % of all, gross and net alike, each sensor drawing its gain from what it states', () => {
