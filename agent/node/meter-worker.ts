@@ -4,7 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { median } from '@ofa-fleet/shared/statistics.ts';
 import type { FollowedSource, PolledSource } from './meters/meter.ts';
 import { STOP, WRITTEN, type RecorderTask, type Watched } from './meters/recorder.ts';
-import { follow, isPolled, readNow } from './meters/source.ts';
+import { follow, isPolled, readNow, unevenly } from './meters/source.ts';
 
 const { meter, memory, fastestMs } = workerData as RecorderTask;
 
@@ -74,7 +74,7 @@ function poll(source: PolledSource): void {
   while (written < memory.atMs.length && Atomics.load(memory.header, STOP) === 0) {
     const value = readNow(source);
     if (value !== null) record(nowMs(), value);
-    next = Math.max(next + everyMs, nowMs() - everyMs);
+    next = Math.max(next + unevenly(everyMs), nowMs() - everyMs);
     wait(Math.max(0, next - nowMs()));
   }
 }
