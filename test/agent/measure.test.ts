@@ -265,7 +265,7 @@ describe('the reference workload', () => {
       plan,
     });
   };
-  const referenceBaselines = { 'convolutions-1 on onnxruntime-node 0, 1 thread(s)': { medianMs: 1, relativeHalfWidth: 0.003 } };
+  const referenceBaselines = { 'convolutions-2 on onnxruntime-node 0, 1 thread(s)': { medianMs: 1, relativeHalfWidth: 0.003 } };
 
   it('runs before and after the timed runs, and between them where these take long', async () => {
     const short = value((await onDevice(() => 1)).outcome);

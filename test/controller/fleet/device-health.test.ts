@@ -5,7 +5,7 @@ import { afterMeasurement, baselinesOf, waitMs } from '../../../controller/fleet
 import { HEALTHY, type DeviceHealth } from '../../../controller/store/device-health.ts';
 import { measurementOf } from '../../helpers/measurements.ts';
 
-const WORKLOAD = 'convolutions-1 on onnxruntime-node 1.30.0, 1 thread(s)';
+const WORKLOAD = 'convolutions-2 on onnxruntime-node 1.30.0, 1 thread(s)';
 
 function measured(referenceMs: number, state: Measurement['verdict']['state'] = 'valid', workload = WORKLOAD): Measurement {
   const blocks = [{ afterRuns: 0, medianMs: referenceMs, relativeHalfWidth: 0.003 }];

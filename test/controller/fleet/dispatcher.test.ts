@@ -55,7 +55,7 @@ describe('a job', () => {
   const row = () => db.selectFrom('job').selectAll().where('job_id', '=', jobId).executeTakeFirstOrThrow();
 
   it('is granted with the baseline of the device that gets it, once three of its measurements have made one', async () => {
-    const workload = 'convolutions-1 on onnxruntime-node 1.30.0, 1 thread(s)';
+    const workload = 'convolutions-2 on onnxruntime-node 1.30.0, 1 thread(s)';
     for (let n = 0; n < 3; n++) {
       const grant = await dispatcher.next(asker('dev-a'), now);
       if (grant.none) throw new Error('no grant');
