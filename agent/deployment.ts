@@ -105,8 +105,13 @@ export function createDeployment({ slots, transfer, serveUrl, report, clock, onR
         before = { rev: target.rev, phase: 'fetching', failure: failed(manifest.reason, manifest.message) };
         reportNow();
         const waitMs = Math.min(RETRY_LONGEST_MS, RETRY_MS * 2 ** fetches++);
-        [begun, notBefore] = [slots.state().rev, clock.monotonicMs() + waitMs];
-        void clock.sleep(waitMs, stop).then(onRetry);
+        const retryAt = clock.monotonicMs() + waitMs;
+        [begun, notBefore] = [slots.state().rev, retryAt];
+        void clock.sleep(waitMs, stop).then(() => {
+          // a timer may ring a little early by this clock: it is time all the same, and nobody would ring again
+          if (notBefore === retryAt) notBefore = -Infinity;
+          onRetry();
+        });
         return;
       }
       if (!manifest.ok) {
