@@ -2,15 +2,13 @@
 // that what the device does meanwhile hits all alike. One process is one draw of the memory layout, so the verdict is over several.
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
 import type { Interval } from '@ofa-fleet/shared/measurement.ts';
-import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
+import { mean, meanHalfWidth, median } from '@ofa-fleet/shared/statistics.ts';
 import { goldenMismatch } from './golden.ts';
-import { arbitraryInput, openReference, type ModelUnderTest } from './measure.ts';
+import { feed, openReference, type ModelUnderTest } from './measure.ts';
 import type { Clock, Runtime, Session } from './ports.ts';
+import { timeBlock, type BlockLength } from './reference.ts';
 
-/** Refill runs come first and are not counted: the model before has emptied the caches. */
-const REFILL_RUNS = 2;
-const BLOCK_RUNS = 5;
-const BLOCK_MS = 40;
+const BLOCK: BlockLength = { refillRuns: 2, runs: 5, ms: 40, longestMs: Infinity };
 const WARM_UP_MS = 500;
 const LEAST_ROUNDS = 3;
 
@@ -43,22 +41,23 @@ export async function interleave(
       if (!loaded.ok) return loaded;
       const session = loaded.value;
       sessions.push(session);
-      session.setInput(golden?.input ?? arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+      feed(session, golden);
       await session.run();
       const wrong = golden === null ? null : goldenMismatch(session.output(), golden);
       if (wrong !== null)
         return failed('OUTPUT_MISMATCH', `Model ${sessions.length} does not compute what it should: ${wrong}. Export it again.`);
       for (const until = clock.monotonicMs() + WARM_UP_MS; clock.monotonicMs() < until;) await session.run();
     }
+    const logOf = async (session: Session) => Math.log(median(await timeBlock(session, clock, BLOCK)));
     const logs = models.map((): number[] => []);
     const references: number[] = [];
     const ends = clock.monotonicMs() + budgetMs;
     for (let round = 0; round < LEAST_ROUNDS || clock.monotonicMs() < ends; round++) {
       const order = shuffled(models.length, random);
       const sums = models.map(() => 0);
-      const visit = async (m: number) => (sums[m] = (sums[m] as number) + Math.log(await block(sessions[m] as Session, clock)));
+      const visit = async (m: number) => (sums[m] = (sums[m] as number) + (await logOf(sessions[m] as Session)));
       for (const m of order) await visit(m);
-      if (reference !== null) references.push(Math.log(await block(reference, clock)));
+      if (reference !== null) references.push(await logOf(reference));
       for (const m of [...order].reverse()) await visit(m);
       sums.forEach((sum, m) => logs[m]?.push(sum / 2));
     }
@@ -67,20 +66,6 @@ export async function interleave(
     for (const session of sessions) await session.release();
     await reference?.release();
   }
-}
-
-/** Median time of a run, ms. */
-async function block(session: Session, clock: Clock): Promise<number> {
-  for (let n = 0; n < REFILL_RUNS; n++) await session.run();
-  const samples: number[] = [];
-  const began = clock.monotonicMs();
-  for (let now = began; samples.length < BLOCK_RUNS || now - began < BLOCK_MS;) {
-    await session.run();
-    const ended = clock.monotonicMs();
-    samples.push(ended - now);
-    now = ended;
-  }
-  return median(samples);
 }
 
 function shuffled(length: number, random: () => number): number[] {
@@ -112,7 +97,6 @@ export interface Comparison {
 /** Over processes where there are two or more, each of which is one sample; else over the rounds of the one process. */
 export function concludeComparison(processes: readonly ProcessRounds[], level: number): Comparison {
   const count = processes[0]?.logs.length ?? 0;
-  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const levels = Array.from({ length: count }, (_, m) => mean(processes.map(({ logs }) => mean(logs[m] as readonly number[]))));
   const fastest = levels.indexOf(Math.min(...levels));
   const rows = processes.length > 1 ? null : (processes[0] as ProcessRounds);
@@ -122,13 +106,13 @@ export function concludeComparison(processes: readonly ProcessRounds[], level: n
       (logs[m] as readonly number[]).map((value, round) => value - ((logs[fastest] as readonly number[])[round] as number));
     const samples = rows === null ? processes.map((one) => mean(difference(one))) : difference(rows);
     const centre = mean(samples);
-    const variance = samples.reduce((sum, value) => sum + (value - centre) ** 2, 0) / (samples.length - 1);
-    const half = studentT(level, samples.length - 1) * Math.sqrt(variance / samples.length);
+    const half = meanHalfWidth(samples, level);
     const method =
       rows === null ? `Student's t over ${samples.length} processes` : `Student's t over ${samples.length} rounds of one process`;
     return { medianMs: Math.exp(log), ratio: { value: Math.exp(centre), ci: { lo: Math.exp(centre - half), hi: Math.exp(centre + half), level, method } } }; // prettier-ignore
   });
   const references = processes.flatMap(({ reference }) => reference);
   const referenceMoved = references.length === 0 ? null : Math.exp(Math.max(...references) - Math.min(...references)) - 1;
-  return { models, fastest, processes: processes.length, rounds: processes.reduce((sum, { reference, logs }) => sum + Math.max(reference.length, logs[0]?.length ?? 0), 0), referenceMoved }; // prettier-ignore
+  const rounds = processes.reduce((sum, { logs }) => sum + (logs[0]?.length ?? 0), 0);
+  return { models, fastest, processes: processes.length, rounds, referenceMoved };
 }

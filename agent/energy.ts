@@ -2,7 +2,7 @@
 // A figure that the readings cannot carry is refused with a reason; nothing is ever 0 for lack of data.
 import type { Energy, Quantity, Verdict } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Outcome, type Reason } from '@ofa-fleet/shared/outcome.ts';
-import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
+import { mean, median, standardDeviation, studentT } from '@ofa-fleet/shared/statistics.ts';
 import type { MeterInfo, MeterTrace } from './ports.ts';
 
 /** Edges of a section, ms on the trace's time scale. */
@@ -150,13 +150,6 @@ function powersOf(steps: readonly Step[]): number[] {
   return powers;
 }
 
-/** Root of the mean square around the mean. */
-function deviation(values: readonly number[]): number {
-  if (values.length < 2) return 0;
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return Math.sqrt(values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1));
-}
-
 /** Where a counter changed too seldom in a window: the difference of the readings at its ends, each known to one step. */
 function countedByReadings(trace: MeterTrace, grown: Float64Array, info: MeterInfo, { startMs, endMs }: Window): Outcome<WindowEnergy> {
   const inside = [...grown.keys()].filter((i) => (trace.atMs[i] as number) >= startMs && (trace.atMs[i] as number) <= endMs);
@@ -203,7 +196,7 @@ function counterEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refre
   const powers = powersOf(steps);
   // What swings from part to part may swing within the missing ends too.
   const part = spanMs / 1000 / Math.max(1, powers.length);
-  const missing = (length: number) => deviation(powers) * Math.sqrt(length * Math.max(length, part));
+  const missing = (length: number) => standardDeviation(powers) * Math.sqrt(length * Math.max(length, part));
   const distinct = countChanges({ atMs: trace.atMs, values: grown.value }, window);
   const u = Math.hypot(uReading, missing(headSeconds), missing(tailSeconds));
   return ok({ joules, watts, seconds, distinct, u, uReading, powers, seen: spanMs / (endMs - startMs) });
@@ -253,7 +246,6 @@ function powerEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refresh
   }
   const powers = oneARefresh(times, watts, refreshMs);
   const few = Math.max(2, Math.ceil(EDGE_SHARE * powers.length));
-  const mean = (some: readonly number[]) => some.reduce((sum, value) => sum + value, 0) / some.length;
   const inner = [watts[0] as number, watts.at(-1) as number] as const;
   const [head, tail] = isStep
     ? [mean(powers.slice(0, few)), mean(powers.slice(-few))]
@@ -261,7 +253,7 @@ function powerEnergy(trace: MeterTrace, info: MeterInfo, window: Window, refresh
   joules += headSeconds * head + tailSeconds * tail;
 
   const n = Math.max(1, powers.length);
-  const spread = deviation(powers);
+  const spread = standardDeviation(powers);
   const sampling = seconds * Math.sqrt(samplingVariance(powers) / n) * widening(n - 1);
   // Steps that the noise crosses average out; without noise each reading errs the same way.
   const uReading = (seconds * info.lsb) / Math.sqrt(12 * (spread > info.lsb / 2 ? n : 1));

@@ -188,12 +188,17 @@ async function sustainedRuns(session: Session, clock: Clock, plan: Plan, warmMs:
   }
 }
 
+/** The golden input where there is one, else values of no meaning. */
+export function feed(session: Session, golden: Golden | null): void {
+  session.setInput(golden?.input ?? arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+}
+
 /** The reference workload beside the model; null where this runtime cannot load it: the number is then without one. */
 export async function openReference(runtime: Runtime, threads: number): Promise<Session | null> {
   const loaded = await runtime.load({ graph: encodeReferenceModel(), externalData: [] }, { intraOpThreads: threads });
   if (!loaded.ok) return null;
   const session = loaded.value;
-  session.setInput(arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+  feed(session, null);
   for (let n = 0; n < REFERENCE_WARM_UP_RUNS; n++) await session.run();
   return session;
 }

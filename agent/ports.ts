@@ -84,7 +84,7 @@ export interface MeterTrace {
   readonly values: Float64Array;
 }
 
-/** Samples one sensor at a fixed rate outside the measuring thread, also while the device idles. */
+/** Samples one sensor outside the measuring thread, also while the device idles. */
 export interface MeterRecorder {
   readonly info: MeterInfo;
   /** Median time between changes of the reading, as observed; null: it never changed. */

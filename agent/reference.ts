@@ -13,11 +13,8 @@ export function workloadName({ name, version }: RuntimeIdentity, threads: number
   return `${REFERENCE_ID} on ${name} ${version}, ${threads} thread(s)`;
 }
 
-/** A block's runs: the first ones refill the caches that the model under test has emptied, and are not counted. */
-const REFILL_RUNS = 5;
-const BLOCK_RUNS = 20;
-const BLOCK_MS = 25;
-const LONGEST_BLOCK_MS = 500;
+/** Long enough for an interval, short beside what is measured. */
+const BLOCK: BlockLength = { refillRuns: 5, runs: 20, ms: 25, longestMs: 500 };
 const CHANNELS = 32;
 const SIDE = 28;
 const LAYERS = 9;
@@ -52,20 +49,32 @@ export function encodeReferenceModel(): Uint8Array {
   });
 }
 
-/** Runs the loaded reference for at least 20 runs and 25 ms. `afterRuns`: timed runs of the model that came before. */
-export async function runReference(session: Session, clock: Clock, level: number, afterRuns: number): Promise<ReferenceBlock> {
-  for (let n = 0; n < REFILL_RUNS; n++) await session.run();
-  const began = clock.monotonicMs();
+/** How long a block is; its first runs refill the caches that another model has emptied, and are not counted. */
+export interface BlockLength {
+  readonly refillRuns: number;
+  /** Both at least, unless `longestMs` have passed. */
+  readonly runs: number;
+  readonly ms: number;
+  readonly longestMs: number;
+}
+
+/** Times of a block's runs back to back, ms. */
+export async function timeBlock(session: Session, clock: Clock, { refillRuns, runs, ms, longestMs }: BlockLength): Promise<number[]> {
+  for (let n = 0; n < refillRuns; n++) await session.run();
   const samples: number[] = [];
-  for (let now = began; ;) {
+  const began = clock.monotonicMs();
+  for (let now = began; now - began < longestMs && (samples.length < runs || now - began < ms);) {
     await session.run();
     const ended = clock.monotonicMs();
     samples.push(ended - now);
     now = ended;
-    const enough = samples.length >= BLOCK_RUNS && now - began >= BLOCK_MS;
-    if (enough || now - began >= LONGEST_BLOCK_MS) break;
   }
-  const estimate = estimateMedian(samples, level);
+  return samples;
+}
+
+/** Runs the loaded reference for at least 20 runs and 25 ms. `afterRuns`: timed runs of the model that came before. */
+export async function runReference(session: Session, clock: Clock, level: number, afterRuns: number): Promise<ReferenceBlock> {
+  const estimate = estimateMedian(await timeBlock(session, clock, BLOCK), level);
   const half = relativeHalfWidth(estimate);
   return { afterRuns, medianMs: estimate.value, relativeHalfWidth: Number.isFinite(half) ? half : null };
 }

@@ -19,6 +19,22 @@ export function median(values: readonly number[]): number {
   return quantile(ascending(values), 0.5);
 }
 
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** Of a sample (n - 1); 0 for fewer than two values. */
+export function standardDeviation(values: readonly number[]): number {
+  if (values.length < 2) return 0;
+  const middle = mean(values);
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
+}
+
+/** Half-width of Student's interval of the mean of two values or more. */
+export function meanHalfWidth(values: readonly number[], level: number): number {
+  return (studentT(level, values.length - 1) * standardDeviation(values)) / Math.sqrt(values.length);
+}
+
 /** Median absolute deviation, unscaled. */
 export function medianAbsoluteDeviation(values: readonly number[]): number {
   const middle = median(values);
@@ -51,8 +67,8 @@ const MAX_LAG = 500;
 export function effectiveSampleSize(values: readonly number[]): number {
   const n = values.length;
   if (n < 4) return n;
-  const mean = values.reduce((sum, value) => sum + value, 0) / n;
-  const centred = values.map((value) => value - mean);
+  const middle = mean(values);
+  const centred = values.map((value) => value - middle);
   const variance = centred.reduce((sum, value) => sum + value * value, 0);
   if (variance === 0) return n;
   const rho = (lag: number) => {

@@ -1,6 +1,6 @@
 // A measurement for people.
 import { latencyOf, type Interval, type Measurement, type Quantity } from '@ofa-fleet/shared/measurement.ts';
-import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
+import { mean, meanHalfWidth, median, standardDeviation } from '@ofa-fleet/shared/statistics.ts';
 import { milliseconds } from './format.ts';
 import type { Profile } from './profile.ts';
 
@@ -87,10 +87,9 @@ export function overProcesses(measurements: readonly Measurement[], level: numbe
   const medianMs = Math.exp(median(logs));
   const n = logs.length;
   if (n < 2) return { medianMs, ci: null, relativeSd: null };
-  const mean = logs.reduce((sum, log) => sum + log, 0) / n;
-  const sd = Math.sqrt(logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (n - 1));
-  const half = (studentT(level, n - 1) * sd) / Math.sqrt(n);
-  return { medianMs, ci: { lo: Math.exp(mean - half), hi: Math.exp(mean + half), level, method: `Student's t over ${n} processes` }, relativeSd: sd }; // prettier-ignore
+  const centre = mean(logs);
+  const half = meanHalfWidth(logs, level);
+  return { medianMs, ci: { lo: Math.exp(centre - half), hi: Math.exp(centre + half), level, method: `Student's t over ${n} processes` }, relativeSd: standardDeviation(logs) }; // prettier-ignore
 }
 
 export function describeProcesses({ medianMs, ci, relativeSd }: Processes, count: number): string {

@@ -1,4 +1,4 @@
-// The sampling thread: watches a sensor for a moment to learn its refresh, then reads it at a fixed rate (or as its readings arrive) into
+// The sampling thread: watches a sensor for a moment to learn its refresh, then reads it again and again (or as its readings arrive) into
 // shared memory until told to stop.
 import { parentPort, workerData } from 'node:worker_threads';
 import { median } from '@ofa-fleet/shared/statistics.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { failed, ok, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { arbitraryInput, type ModelUnderTest } from '../measure.ts';
+import { feed, type ModelUnderTest } from '../measure.ts';
 import type { Runtime } from '../ports.ts';
 
 const WARM_UP_RUNS = 10;
@@ -39,7 +39,7 @@ export async function profileModel({ bytes, golden }: ModelUnderTest, runtime: R
       await session.release();
       return failed('RUNTIME_MISSING', `${runtime.identity.name} has no profiler. Take --runtime onnxruntime-node.`);
     }
-    session.setInput(golden?.input ?? arbitraryInput(session.inputShape.reduce((product, dim) => product * dim, 1)));
+    feed(session, golden);
     for (let n = 0; n < WARM_UP_RUNS + PROFILED_RUNS; n++) await session.run();
     endProfiling();
     await session.release();

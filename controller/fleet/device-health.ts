@@ -1,7 +1,7 @@
 // What a device's measurements say of the device itself: how fast it is when it is as it should be (the baseline of the reference workload),
 // and whether it has to be kept from measuring until it is so again. Pure: time is an argument.
 import type { Measurement, Plan, ReferenceBaseline } from '@ofa-fleet/shared/measurement.ts';
-import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
+import { median, standardDeviation, studentT } from '@ofa-fleet/shared/statistics.ts';
 import type { DeviceHealth } from '../store/device-health.ts';
 
 /** Readings that make the baseline, each of another process, and how many are enough to begin with. */
@@ -20,9 +20,7 @@ const RETRY_MS = 600_000;
 function baselineOf(readingsMs: readonly number[]): ReferenceBaseline | null {
   const n = readingsMs.length;
   if (n < LEAST_READINGS) return null;
-  const logs = readingsMs.map((ms) => Math.log(ms));
-  const mean = logs.reduce((sum, log) => sum + log, 0) / n;
-  const sd = Math.sqrt(logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (n - 1));
+  const sd = standardDeviation(readingsMs.map(Math.log));
   return { medianMs: median(readingsMs), relativeHalfWidth: studentT(LEVEL, n - 1) * sd * Math.sqrt(1 + 1 / n) };
 }
 

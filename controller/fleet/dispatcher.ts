@@ -29,7 +29,7 @@ import {
   renewLease,
   type Job,
 } from '../store/jobs.ts';
-import { findHealth } from '../store/device-health.ts';
+import { findHealth, type DeviceHealth } from '../store/device-health.ts';
 import { findManifestRef } from '../store/manifests.ts';
 import { baselinesOf, waitMs } from './device-health.ts';
 import type { JobEnd } from './fleet.ts';
@@ -78,7 +78,7 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
 
   let purgedAt = -Infinity;
 
-  async function grantOf(job: Job, deviceId: string): Promise<Grant> {
+  async function grantOf(job: Job, health: DeviceHealth): Promise<Grant> {
     const manifest = await findManifestRef(db, job.manifest_sha256);
     if (manifest === null) throw new Error(`job ${job.job_id} names the manifest ${job.manifest_sha256}, which is not in the table`);
     const plan = planSchema.parse(JSON.parse(job.plan_json));
@@ -90,7 +90,7 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
       leaseMs: job.lease_ms,
       deadlineMs: job.deadline_ms,
       manifest,
-      plan: { ...plan, referenceBaselines: baselinesOf(await findHealth(db, deviceId)) },
+      plan: { ...plan, referenceBaselines: baselinesOf(health) },
     };
   }
 
@@ -127,7 +127,8 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
     },
 
     async next(asker, now) {
-      const wait = waitMs(await findHealth(db, asker.deviceId), now);
+      const health = await findHealth(db, asker.deviceId);
+      const wait = waitMs(health, now);
       if (wait > 0 && (await heldBy(db, asker.deviceId)).length === 0)
         return { none: true, retryAfterMs: Math.min(limits.maxRetryAfterMs, wait) };
       const granted = await db.transaction().execute(async (tx): Promise<Job | null> => {
@@ -156,7 +157,7 @@ export async function createDispatcher(db: Db, startedAt: number, limits: Dispat
         });
         return leased;
       });
-      if (granted !== null) return { none: false, grant: await grantOf(granted, asker.deviceId) };
+      if (granted !== null) return { none: false, grant: await grantOf(granted, health) };
       const notBefore = await nextNotBefore(db, asker.deviceClass, now);
       return { none: true, retryAfterMs: Math.min(limits.idleRetryMs, notBefore === null ? Infinity : notBefore - now) };
     },

@@ -41,7 +41,7 @@ export interface ImageStream {
   batches(size: number): Iterable<ImageBatch>;
 }
 
-/** 15,000 images of 64 x 64 x 3 take 737 MB: so many are prepared anew for each net that is scored, which costs a few per cent of scoring. */
+/** 15,000 images of 64 x 64 x 3 take 737 MB: so many are prepared anew for each net that is scored. */
 const REMEMBERED_BYTES = 2 ** 28;
 
 /**

@@ -11,7 +11,7 @@ import { parseArgs, promisify } from 'node:util';
 import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
 import { openBlobStore, type BlobStore } from '@ofa-fleet/shared/node/blob-store.ts';
 import { acquireHostLock, defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
-import { median, studentT } from '@ofa-fleet/shared/statistics.ts';
+import { mean, meanHalfWidth, median, standardDeviation } from '@ofa-fleet/shared/statistics.ts';
 import { measureOnce } from '../../controller/campaigns/measure-beside.ts';
 import type { Fleet } from '../../controller/fleet/fleet.ts';
 import { startFleet } from '../../controller/fleet/start-fleet.ts';
@@ -75,18 +75,13 @@ async function storeArtifact(blobs: BlobStore, scratch: string, shape: StackShap
 /** Geometric mean of ratios with its 95 % interval. */
 function geometricMean(ratios: readonly number[]): { readonly mean: number; readonly lo: number; readonly hi: number } {
   const logs = ratios.map(Math.log);
-  const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
-  const variance = logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (logs.length - 1);
-  const half = studentT(0.95, logs.length - 1) * Math.sqrt(variance / logs.length);
-  return { mean: Math.exp(mean), lo: Math.exp(mean - half), hi: Math.exp(mean + half) };
+  const centre = mean(logs);
+  const half = meanHalfWidth(logs, 0.95);
+  return { mean: Math.exp(centre), lo: Math.exp(centre - half), hi: Math.exp(centre + half) };
 }
 
-/** Standard deviation of logarithms: what one process differs by. */
-function variation(values: readonly number[]): number {
-  const logs = values.map(Math.log);
-  const mean = logs.reduce((sum, log) => sum + log, 0) / logs.length;
-  return Math.sqrt(logs.reduce((sum, log) => sum + (log - mean) ** 2, 0) / (logs.length - 1));
-}
+/** What one process differs by. */
+const variation = (values: readonly number[]) => standardDeviation(values.map(Math.log));
 
 interface Row {
   readonly text: string;
@@ -109,14 +104,14 @@ async function compare(fleet: Fleet, manifestSha256: string, path: string, pairs
     states.push(agent.state);
   }
   const plain = median(plains);
-  const { mean, lo, hi } = geometricMean(ratios);
+  const { mean: ratio, lo, hi } = geometricMean(ratios);
   const limit = Math.max(LIMIT_SHARE, LIMIT_MS / plain);
   const spread = variation(agents) / variation(plains);
-  const passed = Math.abs(mean - 1) <= limit && spread <= LIMIT_SPREAD;
+  const passed = Math.abs(ratio - 1) <= limit && spread <= LIMIT_SPREAD;
   const valid = states.filter((state) => state === 'valid').length;
   const cells = [
     plain.toPrecision(4).padStart(9),
-    mean.toFixed(4).padStart(8),
+    ratio.toFixed(4).padStart(8),
     `[${lo.toFixed(4)}, ${hi.toFixed(4)}]`.padStart(18),
     `±${(100 * limit).toFixed(1)} %`.padStart(8),
     `${valid}/${pairs}`.padStart(7),

@@ -1,4 +1,4 @@
-// Samples a sensor in a thread of its own at a fixed rate, idle windows included, so that its cost cancels in the net figure and the
+// Samples a sensor in a thread of its own at a rate of its own, idle windows included, so that its cost cancels in the net figure and the
 // measuring thread never waits for it.
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';

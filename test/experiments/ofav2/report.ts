@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as echarts from 'echarts';
-import { studentT } from '@ofa-fleet/shared/statistics.ts';
+import { mean, meanHalfWidth, standardDeviation, studentT } from '@ofa-fleet/shared/statistics.ts';
 import { countParameters, macsOfSubnet } from '../../../controller/materialise/macs.ts';
 import { extractSubnet } from '../../../controller/supernet/extract.ts';
 import { initialWeights } from '../../../controller/supernet/training/initial-weights.ts';
@@ -33,10 +33,7 @@ export function writeReport(setting: Setting, folder: string): void {
 type ArmRuns = { readonly arm: Arm; readonly runs: readonly RunResult[] };
 
 function estimate(values: readonly number[]): Estimate {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  if (values.length < 2) return { mean, half: null, values };
-  const variance = values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1);
-  return { mean, half: studentT(0.95, values.length - 1) * Math.sqrt(variance / values.length), values };
+  return { mean: mean(values), half: values.length < 2 ? null : meanHalfWidth(values, 0.95), values };
 }
 
 /** Of the finished supernet: the setting that validation picked, on test images. */
@@ -125,7 +122,7 @@ function heightGain(runs: readonly RunResult[]): { readonly height: Estimate | n
 
 /** Half-width of the 95 % interval of a difference of means (Welch 1947, degrees of freedom rounded down). */
 function welch(a: Estimate, b: Estimate): number | null {
-  const spread = ({ mean, values }: Estimate) => values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (values.length - 1) / values.length; // prettier-ignore
+  const spread = ({ values }: Estimate) => (values.length < 2 ? NaN : standardDeviation(values) ** 2 / values.length);
   const [va, vb] = [spread(a), spread(b)];
   if (!Number.isFinite(va) || !Number.isFinite(vb) || va + vb === 0) return null;
   const freedom = (va + vb) ** 2 / (va ** 2 / (a.values.length - 1) + vb ** 2 / (b.values.length - 1));

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as echarts from 'echarts';
-import { ascending, quantile } from '@ofa-fleet/shared/statistics.ts';
+import { ascending, mean, quantile } from '@ofa-fleet/shared/statistics.ts';
 import { macsOfSubnet } from '../../../controller/materialise/macs.ts';
 import { randomStream } from '../../../controller/supernet/training/random.ts';
 import { ARM, EPOCHS, SEEDS, SPACE, SUBNETS } from './design.ts';
@@ -88,10 +88,6 @@ function tauText(by: readonly number[], truth: readonly number[]): string {
   });
   const sorted = ascending(taus.filter(Number.isFinite));
   return `${kendallTau(by, truth).toFixed(2)} [${quantile(sorted, 0.025).toFixed(2)}, ${quantile(sorted, 0.975).toFixed(2)}]`;
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Element by element. */
