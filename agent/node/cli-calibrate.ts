@@ -1,6 +1,5 @@
 // `ofa-agent calibrate`: holds the sensor inside this device against the plug before it, at several loads, and keeps the line between the two.
 import { systemClock } from '@ofa-fleet/shared/clock.ts';
-import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import { runCalibration } from '../calibration-run.ts';
 import type { Calibration } from '../calibration.ts';
 import { keepCalibration } from './calibration-file.ts';
@@ -9,6 +8,7 @@ import { discoverMeters, explainNoMeter, meterHost } from './meters/discover.ts'
 import type { PlugAddress } from './meters/meter.ts';
 import { discoverPlugs } from './meters/plug.ts';
 import { recordFirstMoving } from './meters/recorder.ts';
+import { takeTurn } from './turn.ts';
 
 export interface CalibrateOptions {
   readonly plug: PlugAddress;
@@ -32,7 +32,7 @@ export async function runCalibrate(options: CalibrateOptions, signal: AbortSigna
   if (rail === undefined) return tell(`${explainNoMeter(host, found)} There is nothing to calibrate; the plug can be used as it is.`);
   const [wall, ...otherWalls] = discoverPlugs({ ...host, plugs: [options.plug] }).meters;
   if (wall === undefined) return tell('The plug offers no reading.');
-  const lock = await acquireHostLock({ path: options.hostLockPath, signal });
+  const turn = await takeTurn(options.hostLockPath, signal);
   const load = startLoad();
   try {
     const [railRecorder, wallRecorder] = await Promise.all([
@@ -59,7 +59,7 @@ export async function runCalibrate(options: CalibrateOptions, signal: AbortSigna
     return 0;
   } finally {
     await load.stop();
-    lock.release();
+    turn.release();
   }
 }
 

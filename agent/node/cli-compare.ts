@@ -1,11 +1,11 @@
 // `ofa-agent compare`: which of some models is faster on this machine, and how sure that is.
 import { basename } from 'node:path';
-import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import { concludeComparison, type Comparison, type ProcessRounds } from '../compare.ts';
 import { milliseconds } from './format.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { OVERHEAD_MS, runInProcess } from './measure-process.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
+import { takeTurn } from './turn.ts';
 
 export interface CompareOptions {
   readonly runtime: RuntimeName;
@@ -24,7 +24,7 @@ export async function runCompare(paths: readonly string[], options: CompareOptio
   const budgetMs = options.capMs / wanted;
   const sources = paths.map((path) => ({ kind: 'file', path }) as const);
   const processes: ProcessRounds[] = [];
-  const lock = await acquireHostLock({ path: options.hostLockPath, signal });
+  const turn = await takeTurn(options.hostLockPath, signal);
   try {
     for (let n = 0; n < wanted; n++) {
       const task = { kind: 'compare', sources, runtime, roots: HOST_ROOTS, threads, budgetMs } as const;
@@ -37,7 +37,7 @@ export async function runCompare(paths: readonly string[], options: CompareOptio
       processes.push(outcome.value);
     }
   } finally {
-    lock.release();
+    turn.release();
   }
   const comparison = concludeComparison(processes, LEVEL);
   process.stdout.write(options.json ? `${JSON.stringify({ paths, ...comparison })}\n` : describe(paths, comparison));

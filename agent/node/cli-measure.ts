@@ -2,7 +2,6 @@
 import { writeFileSync } from 'node:fs';
 import { DEFAULT_PLAN, type Measurement, type Plan } from '@ofa-fleet/shared/measurement.ts';
 import { failed, ok, type Failure, type Outcome } from '@ofa-fleet/shared/outcome.ts';
-import { acquireHostLock } from '@ofa-fleet/shared/node/host-lock.ts';
 import { describeMeasurement, describeProcesses, describeProfile, overProcesses } from './describe-measurement.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { calibrationsFor } from './calibration-file.ts';
@@ -10,6 +9,7 @@ import { createMeasurer, OVERHEAD_MS, runInProcess } from './measure-process.ts'
 import type { PlugAddress } from './meters/meter.ts';
 import { profileSvg, type Profile } from './profile.ts';
 import type { RuntimeName } from './runtime/runtimes.ts';
+import { takeTurn } from './turn.ts';
 
 export interface MeasureOptions {
   readonly runtime: RuntimeName;
@@ -31,9 +31,6 @@ export interface MeasureOptions {
   readonly hostLockPath: string;
 }
 
-/** A wait for the host lock that is not worth a word. */
-const QUIET_WAIT_MS = 1000;
-
 interface Measured {
   /** One of each process. */
   readonly measurements: readonly Measurement[];
@@ -42,15 +39,12 @@ interface Measured {
 
 /** Exit code: 0 measured (whatever the verdict), 1 not. */
 export async function runMeasure(path: string, options: MeasureOptions, signal: AbortSignal): Promise<number> {
-  const told = setTimeout(() => {
-    process.stderr.write(`Waiting for another measurement on this machine to end (lock ${options.hostLockPath}); Ctrl-C stops.\n`);
-  }, QUIET_WAIT_MS);
-  const lock = await acquireHostLock({ path: options.hostLockPath, signal }).finally(() => clearTimeout(told));
+  const turn = await takeTurn(options.hostLockPath, signal);
   let outcome: Outcome<Measured>;
   try {
     outcome = await measureAll(path, options, signal);
   } finally {
-    lock.release();
+    turn.release();
   }
   if (!outcome.ok) {
     if (options.json) process.stdout.write(`${JSON.stringify(outcome)}\n`);

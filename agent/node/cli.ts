@@ -1,8 +1,8 @@
 // The `ofa-agent` program: measure a model here, say what this device can measure, join a fleet. Exit codes: 0 done, 1 failed, 2 wrong use.
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { planSchema, type Plan } from '@ofa-fleet/shared/measurement.ts';
+import { Command, CommanderError, Option } from 'commander';
+import type { Plan } from '@ofa-fleet/shared/measurement.ts';
 import { defaultHostLockPath } from '@ofa-fleet/shared/node/host-lock.ts';
 import { LEAST_LEVELS } from '../calibration.ts';
 import { runCalibrate } from './cli-calibrate.ts';
@@ -10,6 +10,16 @@ import { runCompare } from './cli-compare.ts';
 import { runDoctor } from './cli-doctor.ts';
 import { runMeasure } from './cli-measure.ts';
 import { runMeters } from './cli-meters.ts';
+import {
+  LEAST_HOLD_MS,
+  parseCount,
+  parseDuration,
+  parseHold,
+  parseMode,
+  parseShare,
+  parseTemperature,
+  parseThreads,
+} from './cli-values.ts';
 import { HOST_ROOTS } from './host-files.ts';
 import { AGENT_VERSION } from './machine.ts';
 import { meterHost } from './meters/discover.ts';
@@ -20,57 +30,9 @@ import { journalPlace, recoverSettings } from './steady-settings.ts';
 import { DEFAULT_MAX_TEMPERATURE_C } from './temperature.ts';
 
 const USAGE_ERROR = 2;
-/** Plugs and power supplies need minutes at one load. */
-const [LEAST_HOLD_MIN, MOST_HOLD_MIN] = [5, 30];
 const DEFAULT_CAP_MS = 30_000;
 const SUSTAINED_CAP_MS = 600_000;
 const DEFAULT_STATE_DIR = join(homedir(), '.ofa-agent');
-
-function parseShare(text: string): number {
-  const match = /^(\d+(?:\.\d+)?) ?%$/.exec(text);
-  const share = match === null ? NaN : Number(match[1]) / 100;
-  if (!(share >= 0.001 && share <= 0.5)) throw new InvalidArgumentError('Give a share from 0.1% to 50%, e.g. 2%.');
-  return share;
-}
-
-function parseDuration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?) ?(ms|s|min)$/.exec(text);
-  const factors: Readonly<Record<string, number>> = { ms: 1, s: 1000, min: 60_000 };
-  const ms = match === null ? NaN : Number(match[1]) * (factors[match[2] ?? ''] ?? NaN);
-  if (!(ms >= 100 && ms <= 600_000)) throw new InvalidArgumentError('Give a time from 100ms to 10min, e.g. 30s.');
-  return ms;
-}
-
-function parseCount(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const count = Number(text);
-    if (!Number.isInteger(count) || count < least || count > most)
-      throw new InvalidArgumentError(`Give a whole number from ${least} to ${most}.`);
-    return count;
-  };
-}
-
-const parseThreads = parseCount(1, 64);
-
-function parseHold(text: string): number {
-  const minutes = Number(/^(\d+(?:\.\d+)?) ?min$/.exec(text)?.[1]);
-  if (!(minutes >= LEAST_HOLD_MIN && minutes <= MOST_HOLD_MIN)) {
-    throw new InvalidArgumentError(`Give a time from ${LEAST_HOLD_MIN}min to ${MOST_HOLD_MIN}min.`);
-  }
-  return minutes * 60_000;
-}
-
-function parseMode(text: string): Plan['mode'] {
-  const mode = planSchema.shape.mode.safeParse(text);
-  if (!mode.success) throw new InvalidArgumentError('Give back-to-back, sustained, or gap:MS with 1 to 10000 milliseconds, e.g. gap:200.');
-  return mode.data;
-}
-
-function parseTemperature(text: string): number {
-  const celsius = Number(text);
-  if (!(celsius >= 30 && celsius <= 150)) throw new InvalidArgumentError('Give degrees Celsius from 30 to 150, e.g. 85.');
-  return celsius;
-}
 
 const runtimeOption = () => new Option('--runtime <name>', 'what runs the model').choices([...RUNTIME_NAMES]).default('onnxruntime-node');
 /** One plug. A message of commander's own would repeat what was typed, password and all. */
@@ -193,7 +155,7 @@ function addCalibrate(program: Command, signal: AbortSignal, done: (code: number
       plugOption(program, 'smart plug (tasmota, shelly, zigbee2mqtt) that feeds this device and nothing else').makeOptionMandatory(),
     )
     .option('--levels <n>', 'loads, from none to all cores busy', parseCount(LEAST_LEVELS, 10), LEAST_LEVELS)
-    .option('--hold <time>', 'how long each is held (5min unless given)', parseHold, LEAST_HOLD_MIN * 60_000)
+    .option('--hold <time>', 'how long each is held (5min unless given)', parseHold, LEAST_HOLD_MS)
     .option('--state <dir>', 'where the line is kept', DEFAULT_STATE_DIR)
     .option('--sysfs <root>', 'where the kernel shows its devices', HOST_ROOTS.sysfsRoot)
     .addHelpText('after', example('ofa-agent calibrate --plug shelly:shellyplugsg3-a1b2c3@mqtt://me:secret@192.168.1.10'))

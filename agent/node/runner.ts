@@ -12,7 +12,7 @@ import type { ModelSource, Runtime } from '../ports.ts';
 import { createConditions } from './conditions.ts';
 import { HOST_ROOTS, type HostRoots } from './host-files.ts';
 import { readMachine } from './machine.ts';
-import { meterHost } from './meters/discover.ts';
+import { discoverMeters, meterHost } from './meters/discover.ts';
 import type { PlugAddress } from './meters/meter.ts';
 import { startCalibrated, startRecorder, startWitness } from './meters/recorder.ts';
 import { readModel } from './model-source.ts';
@@ -85,9 +85,10 @@ async function runMeasure(task: MeasureTask): Promise<Outcome<Measurement>> {
     energy: async (session) => {
       if (plan.energyRelativeHalfWidth === null) return noEnergy('NOT_ASKED', 'Energy was not asked for.');
       const host = meterHost(roots.sysfsRoot, task.plugs);
-      const recorder = await startRecorder(host);
+      const discovery = discoverMeters(host);
+      const recorder = await startRecorder(host, discovery);
       if (!recorder.ok) return noEnergy(recorder.reason, recorder.message);
-      const second = await startWitness(host, recorder.value);
+      const second = await startWitness(discovery, recorder.value);
       const witness =
         second === null ? await startCalibrated(host, recorder.value, task.calibrations) : { recorder: second, calibration: null };
       return measureEnergy(session, recorder.value, { relativeHalfWidth: plan.energyRelativeHalfWidth, clock: systemClock, witness });

@@ -8,7 +8,7 @@ import { systemClock } from '@ofa-fleet/shared/clock.ts';
 import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
 import { measureEnergy } from '../../agent/energy-run.ts';
 import { createMeasurer } from '../../agent/node/measure-process.ts';
-import { meterHost } from '../../agent/node/meters/discover.ts';
+import { discoverMeters, meterHost } from '../../agent/node/meters/discover.ts';
 import { startRecorder, startWitness } from '../../agent/node/meters/recorder.ts';
 import type { Session } from '../../agent/ports.ts';
 import { value } from '../helpers/outcome.ts';
@@ -108,7 +108,7 @@ describe('a sensor that is lost in the midst of a measurement', () => {
       const { sys } = simulatedRapl(onTestFinished);
       const host = meterHost(sys.root);
       const alone = value(await startRecorder(host));
-      expect(await startWitness(host, alone)).toBeNull();
+      expect(await startWitness(discoverMeters(host), alone)).toBeNull();
       await alone.stop();
       sys.write({
         'class/hwmon/hwmon0/name': 'zenergy',
@@ -116,7 +116,7 @@ describe('a sensor that is lost in the midst of a measurement', () => {
         'class/hwmon/hwmon0/energy1_input': 5,
       });
       const first = value(await startRecorder(host));
-      const second = await startWitness(host, first);
+      const second = await startWitness(discoverMeters(host), first);
       expect([first.info.sensor, second?.info.sensor]).toEqual(['rapl package-0', 'hwmon zenergy Esocket0']);
       await Promise.all([first.stop(), second?.stop()]);
     },

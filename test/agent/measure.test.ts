@@ -6,17 +6,7 @@ import { noEnergy } from '../../agent/energy.ts';
 import { measure, type MeasureHost, type ModelUnderTest } from '../../agent/measure.ts';
 import { encodeReferenceModel } from '../../agent/reference.ts';
 import type { Clock, Runtime } from '../../agent/ports.ts';
-
-const QUIET = {
-  foreignCpuShare: 0,
-  cgroupThrottledPeriods: 0,
-  governor: 'performance',
-  clockMHz: null,
-  temperatureC: null,
-  loadAverage: 0,
-  freeMemoryBytes: null,
-  garbageCollections: 0,
-};
+import { QUIET } from '../helpers/conditions.ts';
 
 const REFERENCE_BYTES = encodeReferenceModel().length;
 

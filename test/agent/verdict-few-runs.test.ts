@@ -3,17 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { DEFAULT_PLAN } from '@ofa-fleet/shared/measurement.ts';
 import { estimateMedian } from '@ofa-fleet/shared/statistics.ts';
 import { judge } from '../../agent/verdict.ts';
-
-const QUIET = {
-  foreignCpuShare: 0,
-  cgroupThrottledPeriods: 0,
-  governor: 'performance',
-  clockMHz: null,
-  temperatureC: null,
-  loadAverage: 0,
-  freeMemoryBytes: null,
-  garbageCollections: 0,
-};
+import { QUIET } from '../helpers/conditions.ts';
 
 describe('a verdict on runs that move slowly up and down', () => {
   it('is suspect, with what they are worth, although there are many of them', () => {

@@ -10,7 +10,7 @@ import type { Witness } from '../../energy-cross-check.ts';
 import type { MeterRecorder } from '../../ports.ts';
 import { entryUrl } from '../entries.ts';
 import { discoverMeters, explainNoMeter } from './discover.ts';
-import type { Meter, MeterHost } from './meter.ts';
+import type { Discovery, Meter, MeterHost } from './meter.ts';
 import { discoverPlugs } from './plug.ts';
 import { isPolled } from './source.ts';
 
@@ -88,16 +88,15 @@ export async function recordFirstMoving([meter, ...rest]: readonly [Meter, ...Me
 }
 
 /** Records the most direct sensor of this machine that shows anything, or says why there is none. */
-export async function startRecorder(host: MeterHost): Promise<Outcome<MeterRecorder>> {
-  const discovery = discoverMeters(host);
+export async function startRecorder(host: MeterHost, discovery = discoverMeters(host)): Promise<Outcome<MeterRecorder>> {
   const [first, ...others] = discovery.meters;
   if (first === undefined) return failed('SENSOR_MISSING', explainNoMeter(host, discovery));
   return ok(await recordFirstMoving([first, ...others]));
 }
 
 /** Records the second sensor of the same boundary beside `chosen`; null where this machine has no such one. */
-export async function startWitness(host: MeterHost, chosen: MeterRecorder): Promise<MeterRecorder | null> {
-  const meter = witnessOf(chosen.info, discoverMeters(host).meters);
+export async function startWitness({ meters }: Discovery, chosen: MeterRecorder): Promise<MeterRecorder | null> {
+  const meter = witnessOf(chosen.info, meters);
   return meter === null ? null : recordMeter(meter);
 }
 
